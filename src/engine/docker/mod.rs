@@ -1,0 +1,1 @@
+//! Docker Engine (API 1.41 and up; Podman's socket too) through bollard. The only module that knows bollard.
