@@ -138,7 +138,9 @@ fn is_invisible(letter: char) -> bool {
 
 fn random_letters(count: usize) -> String {
     let mut random = rand::rng();
-    (0..count).map(|_| char::from(ALPHABET.get(random.random_range(0..ALPHABET.len())).copied().unwrap_or(b'0'))).collect()
+    (0..count)
+        .map(|_| char::from(ALPHABET.get(random.random_range(0..ALPHABET.len())).copied().unwrap_or(b'0')))
+        .collect()
 }
 
 #[cfg(test)]

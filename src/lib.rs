@@ -1,5 +1,19 @@
 //! Coracle: an SSH front end that gives every connection a container of its own.
 
+mod any_case;
+pub mod app;
+pub mod auth;
+pub mod cli;
+pub mod config;
 pub mod engine;
+pub mod identity;
 pub mod ids;
+pub mod policy;
+pub mod pool;
 pub mod secret;
+pub mod session;
+pub mod shutdown;
+pub mod ssh;
+pub mod state;
+pub mod telemetry;
+pub mod value;

@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 use crate::ids::{ConnectionId, ContainerId, InstanceId};
 
 pub use process::{
-    ExitStatus, Output, Process, ProcessControl, ProcessSpec, Program, Signal, Terminal, TerminalMode, TerminalSize,
+    ExitStatus, Output, Process, ProcessControl, ProcessSpec, Program, Signal, Terminal, TerminalMode,
+    TerminalSize,
 };
 
 /// Label with the id of the connection that a container belongs to.
@@ -38,7 +39,11 @@ pub trait Engine: Debug + Send + Sync {
     /// Not cancel safe: run it to its end in a task of its own and ask it to stop through
     /// [`LaunchWatch::abandoned`]. On `Err` nothing is left behind, except where
     /// [`LaunchFailure::maybe_left`] says that the engine did not confirm it.
-    async fn launch(&self, spec: &ContainerSpec, watch: &LaunchWatch) -> Result<Arc<dyn Container>, LaunchFailure>;
+    async fn launch(
+        &self,
+        spec: &ContainerSpec,
+        watch: &LaunchWatch,
+    ) -> Result<Arc<dyn Container>, LaunchFailure>;
 
     /// Every container, running or not, that carries this instance's label.
     async fn list_owned(&self, instance: &InstanceId) -> Result<Vec<OwnedContainer>, EngineError>;

@@ -142,7 +142,7 @@ pub enum ExitStatus {
 }
 
 /// The signals of RFC 4254 §6.10.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the names are those of POSIX")]
 pub enum Signal {
     Abrt,

@@ -1,0 +1,124 @@
+//! The section `auth` of the configuration.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::Username;
+use crate::value::{Section, written_as_text};
+
+/// How clients prove who they are.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "camelCase")]
+#[schemars(rename = "Auth")]
+pub struct Config {
+    /// Public keys, in the format of OpenSSH's `authorized_keys`. `%u` stands for the user name; a file without
+    /// it serves every user name. Not set: nobody can log in.
+    pub authorized_keys_file: Option<AuthorizedKeysFile>,
+}
+
+/// The name of a file of public keys, with `%u` for the user name and `%%` for a percent sign.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct AuthorizedKeysFile(String);
+
+impl Section for Config {}
+
+impl Config {
+    /// Takes relative paths as seen from `folder`.
+    pub(crate) fn resolve(&mut self, folder: &Path) {
+        if let Some(file) = &mut self.authorized_keys_file
+            && Path::new(&file.0).is_relative()
+            && let Some(folder) = folder.to_str()
+            && !folder.is_empty()
+        {
+            file.0 = format!("{}/{}", folder.replace('%', "%%"), file.0);
+        }
+    }
+}
+
+impl AuthorizedKeysFile {
+    /// The file of this user. `None` when the name would lead to another folder.
+    #[must_use]
+    pub fn of(&self, username: &Username) -> Option<PathBuf> {
+        let mut path = String::new();
+        let mut letters = self.0.chars();
+        while let Some(letter) = letters.next() {
+            match letter {
+                '%' => match letters.next() {
+                    Some('u') if username.is_path_component() => path.push_str(username.as_str()),
+                    Some('%') => path.push('%'),
+                    _ => return None,
+                },
+                letter => path.push(letter),
+            }
+        }
+        Some(PathBuf::from(path))
+    }
+}
+
+impl FromStr for AuthorizedKeysFile {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.trim().is_empty() {
+            return Err("expected the name of a file; leave the key out to let nobody in".to_owned());
+        }
+        let rest = text.replace("%%", "").replace("%u", "");
+        if rest.contains('%') {
+            return Err(format!("only `%u` (user name) and `%%` have a meaning in `{text}`"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for AuthorizedKeysFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+written_as_text! { AuthorizedKeysFile }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file_of(pattern: &str, username: &str) -> Option<PathBuf> {
+        pattern.parse::<AuthorizedKeysFile>().unwrap().of(&Username::parse(username).unwrap())
+    }
+
+    #[test]
+    fn the_user_name_becomes_part_of_the_path() {
+        assert_eq!(file_of("/keys/%u/100%%", "alice"), Some("/keys/alice/100%".into()));
+        assert_eq!(file_of("/keys/all", "../x"), Some("/keys/all".into()));
+    }
+
+    /// A9
+    #[test]
+    fn a_user_name_leads_to_no_other_folder() {
+        assert_eq!(file_of("/keys/%u", "../x"), None);
+        assert_eq!(file_of("/keys/%u", ".."), None);
+    }
+
+    #[test]
+    fn a_pattern_that_means_nothing_is_refused() {
+        for pattern in ["", "/keys/%h", "/keys/%"] {
+            assert!(pattern.parse::<AuthorizedKeysFile>().is_err(), "{pattern:?}");
+        }
+    }
+
+    #[test]
+    fn a_relative_file_is_seen_from_the_folder_of_the_configuration() {
+        let mut config = Config { authorized_keys_file: Some("keys/%u".parse().unwrap()) };
+
+        config.resolve(Path::new("/etc/50%"));
+
+        let file = config.authorized_keys_file.unwrap().of(&Username::parse("bob").unwrap());
+        assert_eq!(file, Some("/etc/50%/keys/bob".into()));
+    }
+}

@@ -1,0 +1,173 @@
+//! The command line.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::config::{self, Config, ConfigError};
+use crate::ssh::hostkey;
+use crate::{app, telemetry};
+
+/// An SSH front end that gives every connection a container of its own.
+#[derive(Debug, Parser)]
+#[command(version, about, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve SSH
+    Serve {
+        /// Configuration [default: ./config.yaml, else /etc/coracle/config.yaml, else built in]
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Address and port to listen on instead of the configured ones; port 0 lets the system choose
+        #[arg(long, value_name = "ADDR")]
+        listen: Option<SocketAddr>,
+    },
+    /// Check, show or describe the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Make host keys
+    #[command(subcommand)]
+    Hostkey(HostkeyCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Say whether FILE is a valid configuration
+    Check {
+        /// The configuration to check
+        file: PathBuf,
+    },
+    /// Print what is in effect, defaults included, with secrets masked
+    Show {
+        /// Configuration [default: ./config.yaml, else /etc/coracle/config.yaml, else built in]
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Print the JSON schema of the configuration, for editors
+    Schema,
+}
+
+#[derive(Debug, Subcommand)]
+enum HostkeyCommand {
+    /// Make a host key in FILE (never overwritten), and its public half in FILE.pub
+    Generate {
+        /// Kind of key
+        #[arg(long = "type", value_enum, default_value_t)]
+        kind: KeyKind,
+        /// The file to make
+        file: PathBuf,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum KeyKind {
+    #[default]
+    Ed25519,
+}
+
+/// Why a command did not succeed; the kind decides the exit status.
+#[derive(Debug)]
+pub enum Failure {
+    /// A configuration that cannot be used: exit status 64.
+    Config(ConfigError),
+    /// Anything else: exit status 1.
+    Runtime(anyhow::Error),
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Runtime(error)
+    }
+}
+
+impl Cli {
+    /// Does what the command line says.
+    ///
+    /// # Errors
+    /// What kept it from being done.
+    pub fn run(self) -> Result<(), Failure> {
+        match self.command {
+            Command::Serve { config, listen } => serve(config, listen),
+            Command::Config(ConfigCommand::Check { file }) => check(&file),
+            Command::Config(ConfigCommand::Show { config }) => show(config),
+            Command::Config(ConfigCommand::Schema) => Ok(print(&schema()?)?),
+            Command::Hostkey(HostkeyCommand::Generate { kind: KeyKind::Ed25519, file }) => generate(&file),
+        }
+    }
+}
+
+/// The JSON schema of the configuration.
+///
+/// # Errors
+/// None in practice: the schema is made of types that JSON can express.
+pub fn schema() -> anyhow::Result<String> {
+    let schema = schemars::schema_for!(Config);
+    Ok(serde_json::to_string_pretty(&schema)? + "\n")
+}
+
+fn serve(file: Option<PathBuf>, listen: Option<SocketAddr>) -> Result<(), Failure> {
+    let file = file.or_else(config::usual_file);
+    let mut config = load(file.as_deref())?;
+    if let Some(listen) = listen {
+        config.ssh.listen = listen.into();
+    }
+    telemetry::init(&config.log).context("failed to start logging")?;
+    if let Some(file) = file {
+        tracing::info!(file = %file.display(), "configuration read");
+    } else {
+        tracing::info!("no configuration file: the built-in defaults apply");
+    }
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.context("failed to start the runtime")?;
+    Ok(runtime.block_on(app::serve(config))?)
+}
+
+fn check(file: &Path) -> Result<(), Failure> {
+    let config = config::load(file)?;
+    let warnings = config.warnings().into_iter().map(|warning| format!("warning: {warning}\n"));
+    let report: String = warnings.chain([format!("{}: valid\n", file.display())]).collect();
+    Ok(print(&report)?)
+}
+
+fn show(file: Option<PathBuf>) -> Result<(), Failure> {
+    let config = load(file.or_else(config::usual_file).as_deref())?;
+    let text = serde_saphyr::to_string(&config).context("failed to show the configuration")?;
+    Ok(print(&text)?)
+}
+
+fn generate(file: &Path) -> Result<(), Failure> {
+    let key = hostkey::generate(file).map_err(anyhow::Error::from)?;
+    Ok(print(&format!("{}\n", hostkey::fingerprint(&key)))?)
+}
+
+fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
+    match file {
+        Some(file) => config::load(file),
+        None => Ok(Config::default()),
+    }
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        // Whoever reads has seen enough, as in `coracle config schema | head`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => outcome.context("failed to write to standard output"),
+    }
+}

@@ -1,0 +1,150 @@
+//! The configuration as a whole: one YAML file. Each section is a type of the module that it configures; if a
+//! file parsed, it is valid.
+
+mod error;
+mod suggest;
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use error::Complaint;
+pub use error::ConfigError;
+
+use crate::any_case::{self, Spelling};
+use crate::value::section;
+use crate::{auth, engine, policy, session, ssh, telemetry};
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "camelCase")]
+pub struct Config {
+    /// How we listen and what we tell clients before they log in.
+    #[serde(deserialize_with = "section")]
+    pub ssh: ssh::config::Config,
+    /// How clients prove who they are.
+    #[serde(deserialize_with = "section")]
+    pub auth: auth::config::Config,
+    /// Which environment variables a client may set.
+    #[serde(deserialize_with = "section")]
+    pub env: policy::config::EnvConfig,
+    /// The Docker Engine and what it runs.
+    #[serde(deserialize_with = "section")]
+    pub docker: engine::docker::Config,
+    /// How much one connection, and all of them together, may take.
+    #[serde(deserialize_with = "section")]
+    pub limits: session::config::Limits,
+    /// Folder for what has to outlive the process: generated host keys, this installation's id.
+    pub state_dir: PathBuf,
+    /// What is logged, and how.
+    #[serde(deserialize_with = "section")]
+    pub log: telemetry::Config,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            ssh: ssh::config::Config::default(),
+            auth: auth::config::Config::default(),
+            env: policy::config::EnvConfig::default(),
+            docker: engine::docker::Config::default(),
+            limits: session::config::Limits::default(),
+            state_dir: PathBuf::from("/var/lib/coracle"),
+            log: telemetry::Config::default(),
+        }
+    }
+}
+
+/// ContainerSSH's name of the section is understood.
+const SECTIONS: Spelling = Spelling { any_case: false, renamed: &[("dockerrun", "docker")], refused: &[] };
+
+/// Far more than any configuration has; what is larger is the wrong file.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Reads a configuration. Relative paths in it are seen from the folder it is in.
+///
+/// # Errors
+/// The file cannot be read, or something in it is not right: then the error shows where, and what would be.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let mut text = Vec::new();
+    let read =
+        std::fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text));
+    read.map_err(|reason| ConfigError::Unreadable { path: path.to_owned(), reason })?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(ConfigError::TooLarge { path: path.to_owned() });
+    }
+    let mut config = parse(&text, path)?;
+    config.resolve(path.parent().unwrap_or(Path::new("")));
+    Ok(config)
+}
+
+/// Where a configuration is looked for when none is named: in the working directory, then system-wide.
+const USUAL_FILES: [&str; 2] = ["config.yaml", "/etc/coracle/config.yaml"];
+
+/// The file of [`load`] when none is named: `./config.yaml`, else `/etc/coracle/config.yaml`, if there is one.
+#[must_use]
+pub fn usual_file() -> Option<PathBuf> {
+    USUAL_FILES.into_iter().map(PathBuf::from).find(|path| path.exists())
+}
+
+impl Config {
+    /// What works and is hardly meant, one sentence each.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.auth.authorized_keys_file.is_none() {
+            warnings.push("nobody can log in: `auth.authorizedKeysFile` is not set".to_owned());
+        }
+        let docker = &self.docker.config;
+        if let Some(name) = docker.container_name.get() {
+            warnings.push(format!("only one connection at a time: every container is named `{name}`"));
+        }
+        if docker.disable_shell
+            && docker.disable_command
+            && (docker.disable_subsystem || docker.subsystems.is_empty())
+        {
+            warnings.push("nothing can be run: shells, commands and subsystems are all disabled".to_owned());
+        }
+        if matches!(
+            self.docker.host,
+            engine::docker::config::Endpoint::Tcp(_) | engine::docker::config::Endpoint::Http(_)
+        ) && !self.docker.uses_tls()
+        {
+            warnings.push(format!("the connection to the engine at `{}` is not encrypted", self.docker.host));
+        }
+        warnings
+    }
+
+    /// Takes relative paths as seen from `folder`.
+    fn resolve(&mut self, folder: &Path) {
+        self.ssh.resolve(folder);
+        self.auth.resolve(folder);
+        self.docker.resolve(folder);
+        self.limits.resolve(folder);
+        self.state_dir = folder.join(&self.state_dir);
+    }
+}
+
+/// Reads `text`, which came from `path`.
+fn parse(text: &[u8], path: &Path) -> Result<Config, ConfigError> {
+    let invalid = |complaint: Complaint| ConfigError::invalid(path, complaint);
+    let text =
+        std::str::from_utf8(text).map_err(|error| invalid(Complaint::not_utf8(text, error.valid_up_to())))?;
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            // Aliases are for sharing a few lines; what multiplies beyond this is a bomb.
+            max_events: 100_000,
+            max_aliases: 1_000,
+            max_depth: 64,
+        },
+    };
+    let outcome = serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
+        any_case::read(deserializer, &SECTIONS)
+    });
+    outcome.map_err(|error| invalid(Complaint::from_yaml(&error, text)))
+}
+
+#[cfg(test)]
+mod tests;

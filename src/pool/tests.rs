@@ -1,0 +1,150 @@
+//! Leases on the double: every way a launch can end leaves no container.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{LaunchError, LaunchState, Lease, Pool, Reaper};
+use crate::engine::fake::{Call, FakeEngine, Fault, Step};
+use crate::engine::{ContainerSpec, Engine, EngineError, LABEL_CONNECTION, LABEL_INSTANCE};
+use crate::ids::InstanceId;
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+struct House {
+    engine: FakeEngine,
+    pool: Pool,
+    reaper: Reaper,
+    instance: InstanceId,
+    tasks: TaskTracker,
+}
+
+impl House {
+    fn new(launch_timeout: Duration) -> Self {
+        let engine = FakeEngine::new();
+        let (reaper, tasks) = (Reaper::default(), TaskTracker::new());
+        let port: Arc<dyn Engine> = Arc::new(engine.clone());
+        let pool = Pool::new(port, reaper.clone(), tasks.clone(), launch_timeout);
+        Self { engine, pool, reaper, instance: InstanceId::random(), tasks }
+    }
+
+    fn lease(&self) -> Lease {
+        let labels = [(LABEL_CONNECTION, "c1".to_owned()), (LABEL_INSTANCE, self.instance.to_string())];
+        let labels: BTreeMap<_, _> = labels.map(|(name, value)| (name.to_owned(), value)).into();
+        self.pool.lease(ContainerSpec { name: "c1".to_owned(), hostname: "c1".to_owned(), labels })
+    }
+
+    /// Waits until every task is done: whatever is left then stays left.
+    async fn settle(&self) {
+        self.tasks.close();
+        soon(self.tasks.wait()).await;
+    }
+
+    fn unreachable() -> Fault {
+        Fault::fail(|| EngineError::Unreachable {
+            endpoint: "unix:///x".to_owned(),
+            reason: "gone".to_owned(),
+        })
+    }
+}
+
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    timeout(DEADLINE, future).await.expect("within the deadline")
+}
+
+async fn outcome(lease: &Lease) -> LaunchState {
+    let mut state = lease.state();
+    let ended = |state: &LaunchState| !matches!(state, LaunchState::InProgress(_));
+    soon(state.wait_for(ended)).await.unwrap().clone()
+}
+
+/// L4
+#[tokio::test]
+async fn a_container_is_gone_once_it_was_given_back() {
+    let house = House::new(DEADLINE);
+    let lease = house.lease();
+    assert!(matches!(outcome(&lease).await, LaunchState::Ready(_)));
+    assert_eq!(house.engine.live(), 1);
+
+    soon(lease.give_back()).await;
+
+    assert_eq!(house.engine.live(), 0);
+}
+
+/// L6
+#[tokio::test]
+async fn a_client_that_leaves_during_the_launch_leaves_nothing() {
+    let house = House::new(DEADLINE);
+    house.engine.break_step(Step::Launch, Fault::Delay(Duration::from_millis(50)));
+    let lease = house.lease();
+
+    drop(lease);
+
+    house.settle().await;
+    assert_eq!(house.engine.live(), 0);
+}
+
+/// I8
+#[tokio::test(start_paused = true)]
+async fn a_launch_that_is_too_slow_fails_in_time_and_its_late_container_goes() {
+    let house = House::new(Duration::from_secs(3));
+    house.engine.break_step(Step::Launch, Fault::Delay(Duration::from_secs(10)));
+    let lease = house.lease();
+
+    let failed = outcome(&lease).await;
+
+    assert!(matches!(failed, LaunchState::Failed(LaunchError::TimedOut(_))), "{failed:?}");
+    house.settle().await;
+    assert_eq!(house.engine.live(), 0);
+}
+
+#[tokio::test]
+async fn a_failed_launch_tells_the_engines_reason() {
+    let house = House::new(DEADLINE);
+    house.engine.break_step(Step::Launch, House::unreachable());
+    let lease = house.lease();
+
+    let LaunchState::Failed(error) = outcome(&lease).await else { panic!("it must fail") };
+
+    assert!(error.to_string().contains("cannot be reached"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_removed_is_removed_once_the_engine_is_back() {
+    let house = House::new(DEADLINE);
+    let stop = CancellationToken::new();
+    let port: Arc<dyn Engine> = Arc::new(house.engine.clone());
+    let reaping = tokio::task::spawn(house.reaper.clone().run(port, house.instance.clone(), stop.clone()));
+    let lease = house.lease();
+    outcome(&lease).await;
+    house.engine.break_step(Step::Remove, House::unreachable());
+
+    soon(lease.give_back()).await;
+    assert_eq!(house.engine.live(), 1);
+    house.engine.mend(Step::Remove);
+    stop.cancel();
+
+    soon(reaping).await.unwrap();
+    assert_eq!(house.engine.live(), 0);
+    assert!(house.reaper.is_idle());
+}
+
+/// L8
+#[tokio::test]
+async fn leftovers_of_this_instance_are_reaped_and_nobody_elses() {
+    let (ours, theirs) = (House::new(DEADLINE), InstanceId::random());
+    let lease = ours.lease();
+    outcome(&lease).await;
+
+    Reaper::reap_leftovers(&ours.engine, &theirs).await;
+    assert_eq!(ours.engine.live(), 1);
+    Reaper::reap_leftovers(&ours.engine, &ours.instance).await;
+
+    assert_eq!(ours.engine.live(), 0);
+    assert!(ours.engine.calls().iter().any(|call| matches!(call, Call::Remove(_))));
+}

@@ -1,0 +1,236 @@
+//! Input that waits for its program: first in memory, past a bound in unlinked files, in order.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use tokio::task::spawn_blocking;
+
+use super::budget::Budget;
+
+/// Size at which a file is closed and the next one begun. A file gives its room back once all of it was read, so a
+/// long stream that is always a little behind does not pile up.
+const SEGMENT_BYTES: u64 = 64 << 20;
+
+/// Read back from disk in one go.
+const READ_BACK_BYTES: u64 = 1 << 20;
+
+/// A queue of bytes.
+#[derive(Debug)]
+pub(super) struct Backlog {
+    budget: Arc<Budget>,
+    memory: VecDeque<Bytes>,
+    memory_bytes: u64,
+    segments: VecDeque<Segment>,
+}
+
+/// Why bytes cannot be kept.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BacklogError {
+    #[error("the bound on input kept for programs that do not read it is reached")]
+    Full,
+    #[error("cannot keep input on disk: {0}")]
+    Disk(#[from] io::Error),
+}
+
+/// One unlinked file. Its room is counted until it is dropped.
+#[derive(Debug)]
+struct Segment {
+    file: Arc<File>,
+    written: u64,
+    read: u64,
+    budget: Arc<Budget>,
+}
+
+impl Backlog {
+    pub(super) fn new(budget: Arc<Budget>) -> Self {
+        Self { budget, memory: VecDeque::new(), memory_bytes: 0, segments: VecDeque::new() }
+    }
+
+    /// Appends. Not cancel safe.
+    pub(super) async fn push(&mut self, chunks: Vec<Bytes>) -> Result<(), BacklogError> {
+        let mut to_disk = Vec::new();
+        let mut disk_bytes: u64 = 0;
+        for chunk in chunks {
+            let size = chunk.len() as u64;
+            // Once something waits on disk, all that follows must queue behind it.
+            let fits = self.memory_bytes + size <= self.budget.memory_bytes();
+            if self.segments.is_empty() && to_disk.is_empty() && fits {
+                self.memory_bytes += size;
+                self.memory.push_back(chunk);
+            } else {
+                disk_bytes += size;
+                to_disk.push(chunk);
+            }
+        }
+        if to_disk.is_empty() { Ok(()) } else { self.spill(to_disk, disk_bytes).await }
+    }
+
+    /// The next bytes, if any. They stay until [`Backlog::advance`]. Not cancel safe.
+    pub(super) async fn front(&mut self) -> io::Result<Option<Bytes>> {
+        if self.memory.is_empty()
+            && let Some(segment) = self.segments.front_mut()
+        {
+            let chunk = segment.read_back().await?;
+            if segment.read == segment.written {
+                self.segments.pop_front();
+            }
+            self.memory_bytes += chunk.len() as u64;
+            self.memory.push_back(chunk);
+        }
+        Ok(self.memory.front().cloned())
+    }
+
+    /// Takes `count` bytes off the front.
+    pub(super) fn advance(&mut self, count: usize) {
+        if let Some(front) = self.memory.front_mut() {
+            let taken = front.split_to(count.min(front.len()));
+            self.memory_bytes -= taken.len() as u64;
+            if front.is_empty() {
+                self.memory.pop_front();
+            }
+        }
+    }
+
+    /// Drops everything.
+    pub(super) fn discard(&mut self) {
+        self.memory.clear();
+        self.memory_bytes = 0;
+        self.segments.clear();
+    }
+
+    async fn spill(&mut self, chunks: Vec<Bytes>, bytes: u64) -> Result<(), BacklogError> {
+        if !self.budget.spill(bytes) {
+            return Err(BacklogError::Full);
+        }
+        if self.segments.back().is_none_or(|segment| segment.written >= SEGMENT_BYTES) {
+            match Segment::create(&self.budget).await {
+                Ok(segment) => self.segments.push_back(segment),
+                Err(error) => {
+                    self.budget.unspill(bytes);
+                    return Err(error.into());
+                }
+            }
+        }
+        let Some(segment) = self.segments.back_mut() else { return Err(BacklogError::Full) };
+        let (file, at) = (Arc::clone(&segment.file), segment.written);
+        // Counted on the segment from here on, which gives it back when dropped, written or not.
+        segment.written += bytes;
+        blocking(move || {
+            let mut at = at;
+            chunks.iter().try_for_each(|chunk| {
+                file.write_all_at(chunk, at)?;
+                at += chunk.len() as u64;
+                Ok(())
+            })
+        })
+        .await?;
+        Ok(())
+    }
+}
+
+impl Segment {
+    async fn create(budget: &Arc<Budget>) -> io::Result<Self> {
+        let directory = budget.directory();
+        let file = blocking(move || tempfile::tempfile_in(directory)).await?;
+        Ok(Self { file: Arc::new(file), written: 0, read: 0, budget: Arc::clone(budget) })
+    }
+
+    async fn read_back(&mut self) -> io::Result<Bytes> {
+        let (file, at) = (Arc::clone(&self.file), self.read);
+        let size = usize::try_from((self.written - at).min(READ_BACK_BYTES)).unwrap_or(usize::MAX);
+        let chunk = blocking(move || {
+            let mut chunk = BytesMut::zeroed(size);
+            file.read_exact_at(&mut chunk, at)?;
+            Ok(chunk.freeze())
+        })
+        .await?;
+        self.read += chunk.len() as u64;
+        Ok(chunk)
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        self.budget.unspill(self.written);
+    }
+}
+
+/// Disks may be slow, and the threads of the runtime serve everybody.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::budget::Budgets;
+    use crate::session::config::StdinLimits;
+    use crate::value::ByteSize;
+
+    fn backlog(memory_bytes: u64, cap_bytes: u64, directory: &std::path::Path) -> Backlog {
+        let size = ByteSize::from_bytes;
+        let limits = StdinLimits {
+            memory: size(memory_bytes),
+            spill: size(cap_bytes),
+            trickle: size(1),
+            cap: size(cap_bytes),
+            total: size(cap_bytes),
+            directory: None,
+        };
+        Backlog::new(Budgets::new(limits, directory.to_owned()).of_connection())
+    }
+
+    async fn take_all(backlog: &mut Backlog, step: usize) -> Vec<u8> {
+        let mut all = Vec::new();
+        while let Some(front) = backlog.front().await.unwrap() {
+            let taken = step.min(front.len());
+            all.extend_from_slice(&front[..taken]);
+            backlog.advance(taken);
+        }
+        all
+    }
+
+    /// D1, D3
+    #[tokio::test]
+    async fn bytes_come_back_in_order_from_memory_and_from_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut backlog = backlog(100, 1 << 30, folder.path());
+        let sent: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
+
+        for batch in sent.chunks(90_000) {
+            let chunks = batch.chunks(70).map(Bytes::copy_from_slice).collect();
+            backlog.push(chunks).await.unwrap();
+        }
+
+        assert_eq!(take_all(&mut backlog, 7_777).await, sent);
+        backlog.push(vec![Bytes::from_static(b"again")]).await.unwrap();
+        assert_eq!(take_all(&mut backlog, 2).await, b"again");
+        assert!(backlog.segments.is_empty());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the files have no names");
+    }
+
+    #[tokio::test]
+    async fn past_the_cap_nothing_is_kept_and_what_was_discarded_gives_its_room_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut backlog = backlog(0, 1000, folder.path());
+
+        backlog.push(vec![Bytes::from(vec![1; 1000])]).await.unwrap();
+        assert!(matches!(backlog.push(vec![Bytes::from_static(b"x")]).await, Err(BacklogError::Full)));
+        backlog.discard();
+        backlog.push(vec![Bytes::from(vec![2; 1000])]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_cannot_be_written_is_an_error_and_costs_no_budget() {
+        let mut backlog = backlog(0, 1000, std::path::Path::new("/nonexistent"));
+
+        for _ in 0..3 {
+            let pushed = backlog.push(vec![Bytes::from(vec![1; 900])]).await;
+            assert!(matches!(pushed, Err(BacklogError::Disk(_))));
+        }
+    }
+}

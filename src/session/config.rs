@@ -1,0 +1,97 @@
+//! The section `limits` of the configuration.
+
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::value::{ByteSize, Section, section};
+
+/// How much one connection, and all of them together, may take.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "camelCase")]
+pub struct Limits {
+    /// Input that arrives faster than a program reads it.
+    #[serde(deserialize_with = "section")]
+    pub stdin: StdinLimits,
+    /// Session channels at a time on one connection. Past it a channel is refused; 0 refuses all.
+    pub sessions_per_connection: u16,
+}
+
+/// Where input waits that a program has not read yet: in memory, then on disk, up to a cap.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "camelCase")]
+pub struct StdinLimits {
+    /// In memory, per channel. Past it the rest goes to disk.
+    pub memory: ByteSize,
+    /// On disk, per connection. Past it we read from the client at a trickle.
+    pub spill: ByteSize,
+    /// Bytes per second that we read from a client past `spill`, so that resizes and signals still get through.
+    pub trickle: ByteSize,
+    /// On disk, per connection. Past it the channel is ended with a message.
+    pub cap: ByteSize,
+    /// On disk, all connections together. Past it the same.
+    pub total: ByteSize,
+    /// Folder for the files, which have no name there. Not set: `spill` in the state folder.
+    pub directory: Option<PathBuf>,
+}
+
+impl Section for Limits {}
+
+impl Default for Limits {
+    fn default() -> Self {
+        // OpenSSH's own MaxSessions.
+        Self { stdin: StdinLimits::default(), sessions_per_connection: 10 }
+    }
+}
+
+impl Default for StdinLimits {
+    fn default() -> Self {
+        Self {
+            memory: ByteSize::from_mebibytes(4),
+            spill: ByteSize::from_mebibytes(4 << 10),
+            trickle: ByteSize::from_mebibytes(4),
+            cap: ByteSize::from_mebibytes(8 << 10),
+            total: ByteSize::from_mebibytes(32 << 10),
+            directory: None,
+        }
+    }
+}
+
+/// Less than this and a client's window (2 MiB) would hold its keep-alive replies up for over half a minute.
+const TRICKLE_BYTES_MIN: u64 = 64 << 10;
+
+impl Section for StdinLimits {
+    fn check(&self) -> Result<(), String> {
+        let Self { spill, trickle, cap, total, .. } = self;
+        if spill > cap {
+            return Err(format!("`spill` ({spill}) must not be over `cap` ({cap})"));
+        }
+        if cap > total {
+            return Err(format!("`cap` ({cap}) must not be over `total` ({total})"));
+        }
+        if trickle.bytes() < TRICKLE_BYTES_MIN {
+            return Err(format!(
+                "`trickle` ({trickle}) must be at least 64KiB: resizes and signals come with it"
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl StdinLimits {
+    /// The folder for the files: the configured one, else `spill` in the state folder.
+    #[must_use]
+    pub fn directory_in(&self, state_dir: &Path) -> PathBuf {
+        self.directory.clone().unwrap_or_else(|| state_dir.join("spill"))
+    }
+}
+
+impl Limits {
+    /// Takes relative paths as seen from `folder`.
+    pub(crate) fn resolve(&mut self, folder: &Path) {
+        if let Some(path) = &mut self.stdin.directory {
+            *path = folder.join(&path);
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! What the client sends to a program, kept while the program does not read.
+//!
+//! The transport cannot hold a single channel back (it grants window on receipt), so whoever takes bytes from it
+//! must never wait. Bytes therefore queue here: a little in memory, the rest on disk, all of it counted.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::oneshot;
+
+use super::backlog::{Backlog, BacklogError};
+use super::budget::Budget;
+
+/// Messages moved from the queue to the backlog in one go; also the size of one write to disk.
+const BATCH: usize = 64;
+
+/// The transport's end of the queue. Dropping it without [`StdinSender::end`] is no end of input.
+#[derive(Debug)]
+pub struct StdinSender {
+    queue: UnboundedSender<Message>,
+    budget: Arc<Budget>,
+}
+
+/// The session's end of the queue.
+#[derive(Debug)]
+pub struct StdinQueue {
+    queue: UnboundedReceiver<Message>,
+    budget: Arc<Budget>,
+    backlog: Backlog,
+}
+
+/// The client sent more than may be kept.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Overflow;
+
+#[derive(Debug)]
+enum Message {
+    Bytes(Bytes),
+    End,
+}
+
+type Stdin = Pin<Box<dyn AsyncWrite + Send>>;
+
+/// A queue for one channel of the connection that `budget` belongs to.
+#[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the sender cannot wait; its bytes are counted, and refused past `Budget::IN_FLIGHT_BYTES_MAX`"
+)]
+pub fn stdin_queue(budget: &Arc<Budget>) -> (StdinSender, StdinQueue) {
+    let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+    let backlog = Backlog::new(Arc::clone(budget));
+    (
+        StdinSender { queue: sender, budget: Arc::clone(budget) },
+        StdinQueue { queue: receiver, budget: Arc::clone(budget), backlog },
+    )
+}
+
+impl StdinSender {
+    /// Queues bytes; never waits.
+    ///
+    /// # Errors
+    /// [`Overflow`] when the connection has more in flight than memory is meant for.
+    pub fn push(&self, bytes: &[u8]) -> Result<(), Overflow> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if !self.budget.enter(bytes.len()) {
+            return Err(Overflow);
+        }
+        if self.queue.send(Message::Bytes(Bytes::copy_from_slice(bytes))).is_err() {
+            // The session is over: what comes late goes nowhere.
+            self.budget.leave(bytes.len());
+        }
+        Ok(())
+    }
+
+    /// The client will send no more (`SSH_MSG_CHANNEL_EOF`).
+    pub fn end(&self) {
+        // An error means that the session is over.
+        drop(self.queue.send(Message::End));
+    }
+}
+
+impl StdinQueue {
+    /// Feeds the program once there is one. Comes back only when the input cannot be kept: the end of input is not
+    /// the end of the session.
+    pub(super) async fn feed(mut self, mut ready: oneshot::Receiver<Stdin>) {
+        let mut stdin: Option<Stdin> = None;
+        let mut awaiting = true;
+        let mut input = Input::Open;
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            let front = if stdin.is_some() { self.front(&mut stdin).await } else { None };
+            if input == Input::Ended
+                && front.is_none()
+                && let Some(stdin) = stdin.as_mut()
+            {
+                close(stdin).await;
+                input = Input::Closed;
+            }
+            tokio::select! {
+                // Writing comes first: what the program takes at once never needs to be kept.
+                biased;
+                written = write(&mut stdin, front.as_deref()), if front.is_some() => {
+                    if let Ok(count) = written {
+                        self.backlog.advance(count);
+                    } else {
+                        stdin = None;
+                        self.backlog.discard();
+                    }
+                }
+                program = &mut ready, if awaiting => {
+                    awaiting = false;
+                    stdin = program.ok();
+                }
+                // Cancel safe: nothing is taken before it is ready. It is kept after the select, where nothing cuts.
+                taken = self.queue.recv_many(&mut batch, BATCH), if input == Input::Open => {
+                    if taken == 0 {
+                        input = Input::Closed;
+                    }
+                }
+                else => std::future::pending().await,
+            }
+            // A program that has closed its stdin wants no more: then bytes are only counted off.
+            let wanted = awaiting || stdin.is_some();
+            if !batch.is_empty()
+                && let Err(error) = self.keep(&mut batch, &mut input, wanted).await
+            {
+                tracing::warn!(%error, "a session is ended");
+                return;
+            }
+        }
+    }
+
+    async fn front(&mut self, stdin: &mut Option<Stdin>) -> Option<Bytes> {
+        match self.backlog.front().await {
+            Ok(front) => front,
+            Err(error) => {
+                tracing::warn!(%error, "cannot read a program's kept input back");
+                *stdin = None;
+                None
+            }
+        }
+    }
+
+    async fn keep(
+        &mut self,
+        batch: &mut Vec<Message>,
+        input: &mut Input,
+        wanted: bool,
+    ) -> Result<(), BacklogError> {
+        let mut chunks = Vec::with_capacity(batch.len());
+        for message in batch.drain(..) {
+            match message {
+                Message::Bytes(bytes) => chunks.push(bytes),
+                Message::End => *input = Input::Ended,
+            }
+        }
+        let taken: usize = chunks.iter().map(Bytes::len).sum();
+        let kept = if wanted { self.backlog.push(chunks).await } else { Ok(()) };
+        self.budget.leave(taken);
+        kept
+    }
+}
+
+impl Drop for StdinQueue {
+    fn drop(&mut self) {
+        // What is still queued will never be taken; its bytes must not count against the connection for ever.
+        self.queue.close();
+        while let Ok(message) = self.queue.try_recv() {
+            if let Message::Bytes(bytes) = message {
+                self.budget.leave(bytes.len());
+            }
+        }
+    }
+}
+
+/// Writes once. Cancel safe: bytes leave the backlog only after they were taken.
+async fn write(stdin: &mut Option<Stdin>, front: Option<&[u8]>) -> io::Result<usize> {
+    match (stdin, front) {
+        (Some(stdin), Some(front)) => match stdin.write(front).await? {
+            0 => Err(io::ErrorKind::WriteZero.into()),
+            count => Ok(count),
+        },
+        _ => std::future::pending().await,
+    }
+}
+
+/// Tells the program that there is no more. A program that has closed its stdin first needs no telling.
+async fn close(stdin: &mut Stdin) {
+    if let Err(error) = stdin.shutdown().await {
+        tracing::trace!(%error, "stdin was closed already");
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Input {
+    /// More may come.
+    Open,
+    /// The client has sent all.
+    Ended,
+    /// The program knows, or nobody is there to send.
+    Closed,
+}

@@ -1,0 +1,165 @@
+//! A session channel's two ends: russh's write half as a [`Client`], and what the callbacks feed the session with.
+
+use std::io;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use russh::server::{Handle, Msg};
+use russh::{ChannelId, ChannelWriteHalf, Sig};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::rescue;
+use crate::engine::{ExitStatus, Signal, Terminal, TerminalSize};
+use crate::ids::ConnectionId;
+use crate::session::{Client, SessionError, StdinSender};
+
+/// Data type code of RFC 4254 §5.2.
+const SSH_EXTENDED_DATA_STDERR: u32 = 1;
+
+/// A channel whose program has not been asked for yet. It is *moved* out of the map when one is, so that a second
+/// request finds nothing.
+pub(super) struct Opening {
+    pub(super) write: ChannelWriteHalf<Msg>,
+    pub(super) env: Vec<(String, String)>,
+    pub(super) terminal: Option<Terminal>,
+}
+
+/// A channel whose program runs, is about to, or has ended.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) stdin: StdinSender,
+    pub(super) sizes: watch::Sender<TerminalSize>,
+    pub(super) signals: mpsc::Sender<Signal>,
+    pub(super) closed: CancellationToken,
+    pub(super) overflowed: CancellationToken,
+    pub(super) has_terminal: bool,
+}
+
+/// A channel of this connection.
+pub(super) enum Slot {
+    Opening(Opening),
+    Running(Running),
+}
+
+impl Slot {
+    /// Whether its session has ended.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self, Self::Running(running) if running.signals.is_closed())
+    }
+}
+
+impl Drop for Running {
+    /// The session has its own life; it must hear that its channel is gone, however that came.
+    fn drop(&mut self) {
+        self.closed.cancel();
+    }
+}
+
+/// The client's end of one channel.
+pub(super) struct ChannelClient {
+    write: ChannelWriteHalf<Msg>,
+    handle: Handle,
+    closed: CancellationToken,
+}
+
+impl ChannelClient {
+    pub(super) fn new(write: ChannelWriteHalf<Msg>, handle: Handle, closed: CancellationToken) -> Arc<Self> {
+        Arc::new(Self { write, handle, closed })
+    }
+
+    /// Ends the channel: the reason if there is one, exit-status or exit-signal, EOF, close, in this order.
+    pub(super) async fn finish(
+        &self,
+        result: Result<ExitStatus, SessionError>,
+        connection: &ConnectionId,
+        has_terminal: bool,
+    ) {
+        let status = match result {
+            Ok(status) => status,
+            Err(error) => {
+                if let Some(line) = rescue::line(&error, connection, has_terminal) {
+                    tracing::warn!(%connection, %error, "a session failed");
+                    drop(self.stderr(line).await);
+                }
+                ExitStatus::Exited(rescue::EXIT_STATUS_OURS)
+            }
+        };
+        let id = self.write.id();
+        let end = async {
+            match status {
+                ExitStatus::Exited(status) => drop(self.write.exit_status(status).await),
+                ExitStatus::Signaled(signal) => drop(self.exit_signal(id, signal).await),
+            }
+            drop(self.write.eof().await);
+            drop(self.write.close().await);
+        };
+        tokio::select! {
+            biased;
+            () = self.closed.cancelled() => {}
+            () = end => {}
+        }
+    }
+
+    async fn exit_signal(&self, id: ChannelId, signal: Signal) -> Result<(), ()> {
+        self.handle.exit_signal_request(id, to_russh(signal), false, String::new(), String::new()).await
+    }
+}
+
+#[async_trait]
+impl Client for ChannelClient {
+    async fn stdout(&self, chunk: Bytes) -> io::Result<()> {
+        // The wait for window does not end when the channel does: russh wakes nobody then.
+        tokio::select! {
+            biased;
+            () = self.closed.cancelled() => Err(io::ErrorKind::BrokenPipe.into()),
+            sent = self.write.data_bytes(chunk) => sent.map_err(io::Error::other),
+        }
+    }
+
+    async fn stderr(&self, chunk: Bytes) -> io::Result<()> {
+        tokio::select! {
+            biased;
+            () = self.closed.cancelled() => Err(io::ErrorKind::BrokenPipe.into()),
+            sent = self.write.extended_data_bytes(SSH_EXTENDED_DATA_STDERR, chunk) => sent.map_err(io::Error::other),
+        }
+    }
+}
+
+/// RFC 4254 §6.9; `None` for what POSIX does not know.
+pub(super) fn from_russh(signal: &Sig) -> Option<Signal> {
+    match signal {
+        Sig::ABRT => Some(Signal::Abrt),
+        Sig::ALRM => Some(Signal::Alrm),
+        Sig::FPE => Some(Signal::Fpe),
+        Sig::HUP => Some(Signal::Hup),
+        Sig::ILL => Some(Signal::Ill),
+        Sig::INT => Some(Signal::Int),
+        Sig::KILL => Some(Signal::Kill),
+        Sig::PIPE => Some(Signal::Pipe),
+        Sig::QUIT => Some(Signal::Quit),
+        Sig::SEGV => Some(Signal::Segv),
+        Sig::TERM => Some(Signal::Term),
+        Sig::USR1 => Some(Signal::Usr1),
+        Sig::Custom(name) => Signal::from_name(name),
+    }
+}
+
+fn to_russh(signal: Signal) -> Sig {
+    match signal {
+        Signal::Abrt => Sig::ABRT,
+        Signal::Alrm => Sig::ALRM,
+        Signal::Fpe => Sig::FPE,
+        Signal::Hup => Sig::HUP,
+        Signal::Ill => Sig::ILL,
+        Signal::Int => Sig::INT,
+        Signal::Kill => Sig::KILL,
+        Signal::Pipe => Sig::PIPE,
+        Signal::Quit => Sig::QUIT,
+        Signal::Segv => Sig::SEGV,
+        Signal::Term => Sig::TERM,
+        Signal::Usr1 => Sig::USR1,
+        Signal::Usr2 => Sig::Custom("USR2".to_owned()),
+    }
+}

@@ -1,0 +1,366 @@
+//! russh's callbacks in our words. They run in the one loop that serves the whole connection, so each of them asks
+//! `auth` or `policy`, answers at once and leaves the work to a task.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use russh::keys::PublicKeyBase64;
+use russh::keys::ssh_key::HashAlg;
+use russh::server::{
+    Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session as Russh, VerifiedPublicKey,
+};
+use russh::{Channel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Pty, Sig};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::channel::{ChannelClient, Opening, Running, Slot, from_russh};
+use super::listener::Services;
+use crate::auth::{Attempt, PublicKey, Verdict};
+use crate::engine::{Terminal, TerminalMode, TerminalSize};
+use crate::identity::Identity;
+use crate::ids::{ConnectionId, Username};
+use crate::policy::{self, Start, StartRequest};
+use crate::pool::LaunchState;
+use crate::session::{self, Budget, Ending, SIGNALS_PENDING_MAX, Session};
+
+/// Longest `TERM` that we pass on, in bytes.
+const TERM_BYTES_MAX: usize = 64;
+
+/// What the owner of a connection and its callbacks share.
+pub(super) struct Shared {
+    pub(super) id: ConnectionId,
+    pub(super) client: SocketAddr,
+    pub(super) server: SocketAddr,
+    pub(super) services: Arc<Services>,
+    pub(super) budget: Arc<Budget>,
+    /// Cancelled when the connection is over.
+    pub(super) over: CancellationToken,
+    /// Where the connection's container stands; set by the owner once the client is in.
+    pub(super) container: watch::Receiver<LaunchState>,
+}
+
+/// One connection's callbacks.
+pub(super) struct Connection {
+    shared: Arc<Shared>,
+    identity: Option<Identity>,
+    logged_in: Option<oneshot::Sender<Identity>>,
+    slots: HashMap<ChannelId, Slot>,
+}
+
+impl Connection {
+    /// `logged_in` tells the owner who came in.
+    pub(super) fn new(shared: Arc<Shared>, logged_in: oneshot::Sender<Identity>) -> Self {
+        Self { shared, identity: None, logged_in: Some(logged_in), slots: HashMap::new() }
+    }
+
+    async fn judge(&self, user: &str, key: &russh::keys::PublicKey) -> Verdict {
+        let Some(username) = Username::parse(user) else { return Verdict::Deny };
+        let key = PublicKey {
+            blob: key.public_key_bytes(),
+            fingerprint: key.fingerprint(HashAlg::Sha256).to_string(),
+        };
+        self.shared.services.authenticator.judge(&Attempt::PublicKey { username, key }).await
+    }
+
+    /// Decides about a program, answers, and starts a session for it.
+    fn start(&mut self, id: ChannelId, start: Start, russh: &mut Russh) -> Result<(), russh::Error> {
+        let Some(identity) = self.identity.clone() else { return russh.channel_failure(id) };
+        let opening = match self.slots.remove(&id) {
+            Some(Slot::Opening(opening)) => opening,
+            // A second program on the channel: RFC 4254 §6.5 allows one.
+            Some(running) => {
+                self.slots.insert(id, running);
+                return russh.channel_failure(id);
+            }
+            None => return russh.channel_failure(id),
+        };
+        let Opening { write, env, terminal } = opening;
+        let size = terminal.as_ref().map_or(TerminalSize::from_client(0, 0), |terminal| terminal.size);
+        let (client, server) = (self.shared.client, self.shared.server);
+        let request = StartRequest { start, env: env.clone(), terminal: terminal.clone(), client, server };
+        let permit = match policy::decide(&self.shared.services.rules, &identity, request) {
+            Ok(permit) => permit,
+            Err(denied) => {
+                tracing::info!(connection = %self.shared.id, %denied, "request refused");
+                self.slots.insert(id, Slot::Opening(Opening { write, env, terminal }));
+                return russh.channel_failure(id);
+            }
+        };
+        let (sizes, size_receiver) = watch::channel(size);
+        let (signals, signal_receiver) = mpsc::channel(SIGNALS_PENDING_MAX);
+        let (stdin, stdin_queue) = session::stdin_queue(&self.shared.budget);
+        let closed = self.shared.over.child_token();
+        let overflowed = CancellationToken::new();
+        let client = ChannelClient::new(write, russh.handle(), closed.clone());
+        let has_terminal = permit.has_terminal();
+        let session = Session {
+            permit,
+            container: self.shared.container.clone(),
+            client: Arc::clone(&client) as Arc<dyn session::Client>,
+            stdin: stdin_queue,
+            sizes: size_receiver,
+            signals: signal_receiver,
+            ending: Ending {
+                channel_closed: closed.clone(),
+                connection_over: self.shared.over.clone(),
+                draining: self.shared.services.drain.token.clone(),
+                overflowed: overflowed.clone(),
+            },
+        };
+        self.slots
+            .insert(id, Slot::Running(Running { stdin, sizes, signals, closed, overflowed, has_terminal }));
+        let connection = self.shared.id.clone();
+        self.shared.services.drain.tasks.spawn(async move {
+            let result = session.run().await;
+            client.finish(result, &connection, has_terminal).await;
+        });
+        russh.channel_success(id)
+    }
+
+    fn opening(&mut self, id: ChannelId) -> Option<&mut Opening> {
+        match self.slots.get_mut(&id) {
+            Some(Slot::Opening(opening)) => Some(opening),
+            _ => None,
+        }
+    }
+
+    fn running(&self, id: ChannelId) -> Option<&Running> {
+        match self.slots.get(&id) {
+            Some(Slot::Running(running)) => Some(running),
+            _ => None,
+        }
+    }
+}
+
+/// Answers a request that wants a reply; russh keeps silent for those that do not.
+fn reply(russh: &mut Russh, id: ChannelId, granted: bool) -> Result<(), russh::Error> {
+    if granted { russh.channel_success(id) } else { russh.channel_failure(id) }
+}
+
+/// A refusal that leaves the method open: without it a user who mistyped gets one try instead of several.
+fn reject() -> Auth {
+    Auth::Reject {
+        proceed_with_methods: Some(MethodSet::from(&[MethodKind::PublicKey][..])),
+        partial_success: false,
+    }
+}
+
+/// Only what may stand in an environment and a terminfo path; anything else is a terminal we know nothing about.
+fn sane_term(term: &str) -> String {
+    let sane = !term.is_empty()
+        && term.len() <= TERM_BYTES_MAX
+        && term.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.+".contains(&byte));
+    if sane { term.to_owned() } else { "dumb".to_owned() }
+}
+
+impl Handler for Connection {
+    type Error = russh::Error;
+
+    async fn auth_none(&mut self, _user: &str) -> Result<Auth, Self::Error> {
+        Ok(reject())
+    }
+
+    async fn auth_password(&mut self, _user: &str, _password: &str) -> Result<Auth, Self::Error> {
+        Ok(reject())
+    }
+
+    async fn auth_publickey_offered(
+        &mut self,
+        user: &str,
+        offer: PublicKeyOffer<'_>,
+    ) -> Result<Auth, Self::Error> {
+        Ok(match self.judge(user, offer.public_key).await {
+            Verdict::Accept(_) => Auth::Accept,
+            Verdict::Deny => reject(),
+        })
+    }
+
+    async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
+        // Judged anew: what was offered before may have been another key, or another user's.
+        Ok(match self.judge(user, key.public_key).await {
+            Verdict::Accept(identity) => {
+                self.identity = Some(identity);
+                Auth::Accept
+            }
+            Verdict::Deny => reject(),
+        })
+    }
+
+    async fn auth_succeeded(&mut self, _russh: &mut Russh) -> Result<(), Self::Error> {
+        if let (Some(identity), Some(logged_in)) = (self.identity.clone(), self.logged_in.take()) {
+            drop(logged_in.send(identity));
+        }
+        Ok(())
+    }
+
+    async fn authentication_banner(&mut self) -> Result<Option<String>, Self::Error> {
+        let banner = &self.shared.services.banner;
+        Ok((!banner.is_empty()).then(|| banner.clone()))
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _russh: &mut Russh,
+    ) -> Result<(), Self::Error> {
+        // Where we close first, russh forgets the channel at once and never tells of the client's own close.
+        self.slots.retain(|_, slot| !slot.is_over());
+        if self.identity.is_none() {
+            reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        } else if self.slots.len() >= self.shared.services.sessions_per_connection {
+            tracing::info!(connection = %self.shared.id, "session refused: too many on the connection");
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+        } else {
+            // Without a read half russh never waits for us; input arrives in `data`.
+            let (_, write) = channel.split();
+            let opening = Opening { write, env: Vec::new(), terminal: None };
+            self.slots.insert(opening.write.id(), Slot::Opening(opening));
+            reply.accept().await;
+        }
+        Ok(())
+    }
+
+    async fn pty_request(
+        &mut self,
+        id: ChannelId,
+        term: &str,
+        columns: u32,
+        rows: u32,
+        _width_pixels: u32,
+        _height_pixels: u32,
+        modes: &[(Pty, u32)],
+        russh: &mut Russh,
+    ) -> Result<(), Self::Error> {
+        let granted = self.opening(id).is_some_and(|opening| {
+            opening.terminal.is_none() && {
+                let modes = modes
+                    .iter()
+                    .map(|(code, argument)| TerminalMode { opcode: *code as u8, argument: *argument });
+                let size = TerminalSize::from_client(columns, rows);
+                opening.terminal = Some(Terminal { term: sane_term(term), size, modes: modes.collect() });
+                true
+            }
+        });
+        reply(russh, id, granted)
+    }
+
+    async fn env_request(
+        &mut self,
+        id: ChannelId,
+        name: &str,
+        value: &str,
+        russh: &mut Russh,
+    ) -> Result<(), Self::Error> {
+        let services = Arc::clone(&self.shared.services);
+        let granted = self.opening(id).is_some_and(|opening| {
+            let accepted = services.rules.env.accepts(name, value, &opening.env);
+            if accepted {
+                opening.env.push((name.to_owned(), value.to_owned()));
+            }
+            accepted
+        });
+        reply(russh, id, granted)
+    }
+
+    async fn shell_request(&mut self, id: ChannelId, russh: &mut Russh) -> Result<(), Self::Error> {
+        self.start(id, Start::Shell, russh)
+    }
+
+    async fn exec_request(
+        &mut self,
+        id: ChannelId,
+        command: &[u8],
+        russh: &mut Russh,
+    ) -> Result<(), Self::Error> {
+        self.start(id, Start::Exec(command.to_vec()), russh)
+    }
+
+    async fn subsystem_request(
+        &mut self,
+        id: ChannelId,
+        name: &str,
+        russh: &mut Russh,
+    ) -> Result<(), Self::Error> {
+        self.start(id, Start::Subsystem(name.to_owned()), russh)
+    }
+
+    async fn x11_request(
+        &mut self,
+        id: ChannelId,
+        _single_connection: bool,
+        _protocol: &str,
+        _cookie: &str,
+        _screen: u32,
+        russh: &mut Russh,
+    ) -> Result<(), Self::Error> {
+        russh.channel_failure(id)
+    }
+
+    async fn window_change_request(
+        &mut self,
+        id: ChannelId,
+        columns: u32,
+        rows: u32,
+        _width_pixels: u32,
+        _height_pixels: u32,
+        russh: &mut Russh,
+    ) -> Result<(), Self::Error> {
+        let size = TerminalSize::from_client(columns, rows);
+        let granted = match self.slots.get_mut(&id) {
+            Some(Slot::Running(running)) if running.has_terminal => {
+                running.sizes.send_replace(size);
+                true
+            }
+            Some(Slot::Opening(Opening { terminal: Some(terminal), .. })) => {
+                terminal.size = size;
+                true
+            }
+            _ => false,
+        };
+        reply(russh, id, granted)
+    }
+
+    async fn signal(&mut self, id: ChannelId, signal: Sig, russh: &mut Russh) -> Result<(), Self::Error> {
+        let sent = from_russh(&signal)
+            .zip(self.running(id))
+            .is_some_and(|(signal, running)| running.signals.try_send(signal).is_ok());
+        reply(russh, id, sent)
+    }
+
+    async fn data(&mut self, id: ChannelId, data: &[u8], _russh: &mut Russh) -> Result<(), Self::Error> {
+        if let Some(running) = self.running(id)
+            && running.stdin.push(data).is_err()
+        {
+            running.overflowed.cancel();
+        }
+        Ok(())
+    }
+
+    async fn channel_eof(&mut self, id: ChannelId, _russh: &mut Russh) -> Result<(), Self::Error> {
+        if let Some(running) = self.running(id) {
+            running.stdin.end();
+        }
+        Ok(())
+    }
+
+    async fn channel_close(&mut self, id: ChannelId, _russh: &mut Russh) -> Result<(), Self::Error> {
+        self.slots.remove(&id);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// P10
+    #[test]
+    fn a_terminal_name_cannot_carry_anything_else() {
+        assert_eq!(sane_term("xterm-256color"), "xterm-256color");
+        for hostile in ["", "a\nb", "\x1b[2J", "a;b", "../../x", "x y", &"x".repeat(512)] {
+            assert_eq!(sane_term(hostile), "dumb", "{hostile:?}");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Accepts connections, and answers for each of them until it is over.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
+
+use super::owner;
+use super::transport::Transport;
+use crate::auth::Authenticator;
+use crate::ids::InstanceId;
+use crate::policy::Rules;
+use crate::pool::Pool;
+use crate::session::Budgets;
+use crate::shutdown::Drain;
+
+/// Connections at a time, logged in or not. Past it a new one is closed at once.
+const CONNECTIONS_MAX: usize = 4096;
+
+/// Pause after a failed accept: out of descriptors, trying again at once would only burn the processor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What connections need from the rest of the house.
+pub struct Services {
+    /// Who may come in.
+    pub authenticator: Arc<dyn Authenticator>,
+    /// What they may start.
+    pub rules: Rules,
+    /// Where containers come from.
+    pub pool: Pool,
+    /// How much input may be kept for programs that do not read.
+    pub budgets: Budgets,
+    /// Whose containers these are.
+    pub instance: InstanceId,
+    /// Owner of all tasks.
+    pub drain: Drain,
+    /// Shown before the login; empty for none.
+    pub banner: String,
+    /// Session channels at a time.
+    pub sessions_per_connection: usize,
+    /// The transport's settings.
+    pub transport: Transport,
+}
+
+impl fmt::Debug for Services {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Services").field("rules", &self.rules).finish_non_exhaustive()
+    }
+}
+
+/// A bound socket.
+#[derive(Debug)]
+pub struct Listener {
+    tcp: TcpListener,
+}
+
+impl Listener {
+    /// Binds `address`; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
+        Ok(Self { tcp: TcpListener::bind(address).await? })
+    }
+
+    /// The address that it got.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+
+    /// Accepts until the drain begins.
+    pub async fn run(self, services: Arc<Services>) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.tcp.accept() => accepted,
+                () = services.drain.token.cancelled() => return,
+            };
+            match accepted {
+                Ok((tcp, client)) => {
+                    let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                        tracing::warn!(%client, "connection refused: too many");
+                        continue;
+                    };
+                    let services = Arc::clone(&services);
+                    services.drain.tasks.clone().spawn(async move {
+                        serve(tcp, client, services).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+async fn serve(tcp: TcpStream, client: SocketAddr, services: Arc<Services>) {
+    let Ok(server) = tcp.local_addr() else { return };
+    if let Err(error) = tcp.set_nodelay(true) {
+        tracing::debug!(%error, "no TCP_NODELAY");
+    }
+    owner::own(tcp, client, server, services).await;
+}

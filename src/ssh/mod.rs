@@ -1,0 +1,24 @@
+//! The SSH transport and connection protocols (RFC 4253, 4254). The only module that knows russh.
+//!
+//! [`listener`] accepts, [`connection`] translates russh's callbacks into our words and answers them at once,
+//! [`channel`] is a session's way to its client.
+
+mod channel;
+pub mod config;
+mod connection;
+pub mod hostkey;
+mod listener;
+mod owner;
+mod rescue;
+mod stream;
+mod transport;
+
+pub use config::Config;
+pub use listener::{Listener, Services};
+pub use transport::Transport;
+
+/// The banner as the protocol wants it (RFC 4252 §5.4): lines that end in CR LF; empty for none.
+#[must_use]
+pub fn banner(config: &Config) -> String {
+    config.banner.lines().flat_map(|line| [line, "\r\n"]).collect()
+}

@@ -1,0 +1,243 @@
+//! One engine, containers on it, programs in them; a deadline on everything.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle::engine::docker::{Docker, Settings, SignalPath};
+use coracle::engine::fake::FakeEngine;
+use coracle::engine::{
+    Container, ContainerSpec, Engine, EngineError, ExitStatus, LABEL_CONNECTION, LABEL_INSTANCE,
+    LaunchFailure, LaunchWatch, Output, Process, ProcessSpec, Program, Terminal, TerminalSize,
+};
+use coracle::ids::{ConnectionId, InstanceId};
+use futures::StreamExt as _;
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::timeout;
+
+/// Nothing here takes that long, even on a machine that builds something else at the same time.
+pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
+
+/// An engine under test.
+pub(crate) struct Bench {
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) instance: InstanceId,
+}
+
+pub(crate) fn settings(image: &str) -> Settings {
+    let mut settings = Settings::default();
+    if let Ok(host) = std::env::var("DOCKER_HOST") {
+        settings.host = host;
+    }
+    settings.container.image = Some(image.to_owned());
+    settings.image_pull_policy = coracle::engine::docker::ImagePullPolicy::Never;
+    settings
+}
+
+pub(crate) fn bench(settings: Settings) -> Bench {
+    let docker = Docker::new(settings).expect("good settings");
+    Bench { engine: Arc::new(docker), instance: InstanceId::random() }
+}
+
+pub(crate) fn guest() -> Bench {
+    bench(settings("coracle/guest:latest"))
+}
+
+pub(crate) fn guest_by_exec() -> Bench {
+    bench(Settings { signal_path: SignalPath::Exec, ..settings("coracle/guest:latest") })
+}
+
+pub(crate) fn tiny() -> Bench {
+    bench(settings("coracle/tiny:latest"))
+}
+
+pub(crate) fn tiny_by_exec() -> Bench {
+    bench(Settings { signal_path: SignalPath::Exec, ..settings("coracle/tiny:latest") })
+}
+
+pub(crate) fn fake() -> Bench {
+    Bench { engine: Arc::new(FakeEngine::new()), instance: InstanceId::random() }
+}
+
+/// Runs a behaviour with a deadline, removes what it left, and fails if it left anything.
+pub(crate) async fn on<F: Future<Output = ()> + Send + 'static>(
+    bench: Bench,
+    behaviour: impl FnOnce(Arc<Bench>) -> F,
+) {
+    let bench = Arc::new(bench);
+    // In a task of its own, so that a failed assertion does not keep its containers.
+    #[expect(clippy::disallowed_methods, reason = "it is awaited on the next line")]
+    let run = tokio::spawn(timeout(DEADLINE, behaviour(Arc::clone(&bench))));
+    let outcome = run.await;
+    let left = bench.engine.list_owned(&bench.instance).await.expect("a list of containers");
+    for container in &left {
+        bench.engine.remove(&container.id).await.expect("to remove what was left");
+    }
+    match outcome {
+        Ok(done) => done.expect("the behaviour within its deadline"),
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+    assert!(left.is_empty(), "{} containers were left behind", left.len());
+}
+
+impl Bench {
+    pub(crate) fn spec(&self) -> ContainerSpec {
+        let connection = ConnectionId::random();
+        ContainerSpec {
+            name: format!("coracle-test-{connection}"),
+            hostname: connection.short().to_owned(),
+            labels: BTreeMap::from([
+                (LABEL_INSTANCE.to_owned(), self.instance.to_string()),
+                (LABEL_CONNECTION.to_owned(), connection.to_string()),
+            ]),
+        }
+    }
+
+    pub(crate) async fn try_launch(&self) -> Result<Arc<dyn Container>, LaunchFailure> {
+        self.engine.launch(&self.spec(), &LaunchWatch::default()).await
+    }
+
+    pub(crate) async fn launch(&self) -> Arc<dyn Container> {
+        self.try_launch().await.expect("a container")
+    }
+
+    /// Launches, runs one command, removes.
+    pub(crate) async fn run(&self, command: &str) -> Ended {
+        let container = self.launch().await;
+        let ended = run(&container, &shell(command), b"").await;
+        container.remove().await.expect("a removal");
+        ended
+    }
+
+    pub(crate) async fn containers(&self) -> usize {
+        self.engine.list_owned(&self.instance).await.expect("a list").len()
+    }
+}
+
+/// How a program went.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+    pub(crate) status: Result<ExitStatus, EngineError>,
+}
+
+impl Ended {
+    pub(crate) fn stdout(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    pub(crate) fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).into_owned()
+    }
+
+    pub(crate) fn code(&self) -> u32 {
+        match &self.status {
+            Ok(ExitStatus::Exited(code)) => *code,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+pub(crate) fn program(program: Program) -> ProcessSpec {
+    ProcessSpec { program, env: Vec::new(), terminal: None, username: "joe".to_owned() }
+}
+
+pub(crate) fn shell(command: &str) -> ProcessSpec {
+    program(Program::ShellCommand(command.as_bytes().to_vec()))
+}
+
+pub(crate) fn args(arguments: &[&str]) -> ProcessSpec {
+    program(Program::Args(arguments.iter().map(|&argument| argument.to_owned()).collect()))
+}
+
+/// On a terminal of 100×40.
+pub(crate) fn on_terminal(spec: ProcessSpec) -> ProcessSpec {
+    let terminal = Terminal {
+        term: "xterm-256color".to_owned(),
+        size: TerminalSize::from_client(100, 40),
+        modes: Vec::new(),
+    };
+    ProcessSpec { terminal: Some(terminal), ..spec }
+}
+
+/// Starts a program, gives it all of `stdin`, and follows it to its end.
+pub(crate) async fn run(container: &Arc<dyn Container>, spec: &ProcessSpec, stdin: &[u8]) -> Ended {
+    let process = container.exec(spec).await.expect("a program");
+    let Process { stdin: mut pipe, mut output, control } = process;
+    let feed = async {
+        // A program that ends early may leave input unread.
+        drop(pipe.write_all(stdin).await);
+        drop(pipe.shutdown().await);
+        pipe
+    };
+    let collect = async {
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        while let Some(piece) = output.next().await {
+            match piece.expect("sound output") {
+                Output::Stdout(piece) => stdout.extend(piece),
+                Output::Stderr(piece) => stderr.extend(piece),
+            }
+        }
+        (stdout, stderr)
+    };
+    let (_pipe, (stdout, stderr)) =
+        timeout(DEADLINE, futures::future::join(feed, collect)).await.expect("an end");
+    Ended { stdout, stderr, status: control.wait().await }
+}
+
+/// A program with its output read as far as needed.
+pub(crate) struct Running {
+    pub(crate) process: Process,
+    seen: Vec<u8>,
+}
+
+impl Running {
+    pub(crate) async fn start(container: &Arc<dyn Container>, spec: &ProcessSpec) -> Self {
+        Self { process: container.exec(spec).await.expect("a program"), seen: Vec::new() }
+    }
+
+    pub(crate) async fn say(&mut self, input: &str) {
+        self.process.stdin.write_all(input.as_bytes()).await.expect("to write");
+        self.process.stdin.flush().await.expect("to flush");
+    }
+
+    /// Reads until `text` has come, and forgets everything up to its end.
+    pub(crate) async fn expect(&mut self, text: &str) -> String {
+        let found = timeout(DEADLINE, async {
+            loop {
+                if let Some(at) = find(&self.seen, text.as_bytes()) {
+                    return self.seen.drain(..at + text.len()).collect::<Vec<_>>();
+                }
+                match self.process.output.next().await {
+                    Some(Ok(Output::Stdout(piece) | Output::Stderr(piece))) => self.seen.extend(piece),
+                    other => panic!(
+                        "{other:?} instead of {text:?} after {:?}",
+                        String::from_utf8_lossy(&self.seen)
+                    ),
+                }
+            }
+        });
+        let found = found.await.unwrap_or_else(|_| {
+            panic!("no {text:?} in time, but {:?}", String::from_utf8_lossy(&self.seen));
+        });
+        String::from_utf8_lossy(&found).into_owned()
+    }
+
+    pub(crate) async fn finish(mut self) -> Ended {
+        let rest = timeout(DEADLINE, async {
+            while let Some(Ok(Output::Stdout(piece) | Output::Stderr(piece))) =
+                self.process.output.next().await
+            {
+                self.seen.extend(piece);
+            }
+        });
+        rest.await.expect("the output's end");
+        let status = self.process.control.wait().await;
+        Ended { stdout: self.seen, stderr: Vec::new(), status }
+    }
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack.windows(needle.len()).position(|window| window == needle)
+}

@@ -1,0 +1,301 @@
+//! Pull policies, against a registry of our own.
+
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bollard::auth::DockerCredentials;
+use bollard::query_parameters::{
+    CreateImageOptions, ListImagesOptions, PushImageOptions, RemoveImageOptions, TagImageOptions,
+};
+use coracle::engine::docker::{ImagePullPolicy, Settings};
+use coracle::engine::{Container, EngineError, LaunchFailure, LaunchStage, LaunchWatch};
+use futures::TryStreamExt as _;
+use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
+use tokio::time::{sleep, timeout};
+
+use crate::harness::{Bench, DEADLINE, bench, on, settings};
+use crate::proxy::{Proxy, Spoil};
+
+/// A registry on a port of its own. The engine takes plain HTTP from 127.0.0.1.
+struct Registry {
+    address: String,
+    process: Child,
+    docker: bollard::Docker,
+    _folder: TempDir,
+}
+
+impl Registry {
+    /// One that has `coracle/tiny` as `tiny:v1` and `tiny:latest`.
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let free = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = free.local_addr().expect("an address").to_string();
+        drop(free);
+        let config = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: {address}}}\n",
+            folder.path().join("data").display()
+        );
+        std::fs::write(folder.path().join("config.yml"), config).expect("a file");
+        let process = Command::new("docker-registry")
+            .args(["serve", "config.yml"])
+            .current_dir(folder.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("docker-registry, from the Debian package of that name");
+        let docker = bollard::Docker::connect_with_unix(&settings("").host, 60, bollard::API_DEFAULT_VERSION)
+            .expect("a client")
+            .negotiate_version()
+            .await
+            .expect("an engine");
+        let registry = Self { address, process, docker, _folder: folder };
+        let listening = async {
+            while TcpStream::connect(&registry.address).await.is_err() {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(DEADLINE / 4, listening).await.expect("a registry");
+        registry.push("v1").await;
+        registry.push("latest").await;
+        registry.forget().await;
+        registry
+    }
+
+    fn image(&self, suffix: &str) -> String {
+        format!("{}/tiny{suffix}", self.address)
+    }
+
+    async fn push(&self, tag: &str) {
+        let options = TagImageOptions { repo: Some(self.image("")), tag: Some(tag.to_owned()) };
+        self.docker.tag_image("coracle/tiny:latest", Some(options)).await.expect("a tag");
+        let options = PushImageOptions { tag: Some(tag.to_owned()), ..Default::default() };
+        let pushed =
+            self.docker.push_image(&self.image(""), Some(options), Some(DockerCredentials::default()));
+        pushed.try_collect::<Vec<_>>().await.expect("a push");
+    }
+
+    /// Pulls as anybody might.
+    async fn fetch(&self, tag: &str) {
+        let options = CreateImageOptions {
+            from_image: Some(self.image("")),
+            tag: Some(tag.to_owned()),
+            ..Default::default()
+        };
+        self.docker.create_image(Some(options), None, None).try_collect::<Vec<_>>().await.expect("a pull");
+    }
+
+    /// Takes what came from here off the engine.
+    async fn forget(&self) {
+        let images = self.docker.list_images(None::<ListImagesOptions>).await.expect("a list");
+        let tags = images.into_iter().flat_map(|image| image.repo_tags.into_iter().chain(image.repo_digests));
+        for tag in tags.filter(|tag| tag.starts_with(&self.address)) {
+            // Removing the last tag takes the digests along.
+            drop(self.docker.remove_image(&tag, None::<RemoveImageOptions>, None).await);
+        }
+    }
+
+    async fn digest(&self) -> String {
+        self.fetch("v1").await;
+        let image = self.docker.inspect_image(&self.image(":v1")).await.expect("an image");
+        let digests = image.repo_digests.unwrap_or_default();
+        let digest = digests.into_iter().find(|digest| digest.starts_with(&self.address)).expect("a digest");
+        self.forget().await;
+        digest
+    }
+
+    async fn stop(&mut self) {
+        self.process.kill().await.expect("to kill the registry");
+    }
+}
+
+/// A bench that pulls, with its requests written down.
+fn pulling(image: &str, policy: ImagePullPolicy) -> (Bench, Arc<Proxy>) {
+    let mut settings = Settings { image_pull_policy: policy, ..settings(image) };
+    let proxy = Proxy::before(&mut settings);
+    (bench(settings), proxy)
+}
+
+fn pulls(proxy: &Proxy) -> usize {
+    proxy.requests().iter().filter(|request| request.contains("/images/create")).count()
+}
+
+async fn launch_and_remove(bench: &Bench) {
+    bench.launch().await.remove().await.expect("a removal");
+}
+
+async fn launch(bench: &Bench, watch: &LaunchWatch) -> Result<Arc<dyn Container>, LaunchFailure> {
+    let spec = bench.spec();
+    bench.engine.launch(&spec, watch).await
+}
+
+/// I2
+#[tokio::test]
+async fn a_missing_image_is_pulled_once_and_progress_is_told() {
+    let registry = Registry::start().await;
+    let image = registry.image(":v1");
+    let (bench, proxy) = pulling(&image, ImagePullPolicy::IfNotPresent);
+    let proxied = Arc::clone(&proxy);
+    on(bench, |bench| async move {
+        let watch = LaunchWatch::default();
+        let mut stages = watch.stage.subscribe();
+        let pulled = async {
+            stages.wait_for(|stage| matches!(stage, LaunchStage::Pulling(_))).await.expect("a stage").clone()
+        };
+        let (launched, stage) = tokio::join!(launch(&bench, &watch), pulled);
+        launched.expect("a container").remove().await.expect("a removal");
+        assert!(matches!(stage, LaunchStage::Pulling(progress) if progress.image == image));
+        assert_eq!(pulls(&proxied), 1);
+
+        launch_and_remove(&bench).await;
+        assert_eq!(pulls(&proxied), 0);
+    })
+    .await;
+    registry.forget().await;
+}
+
+/// I2
+#[tokio::test]
+async fn launches_at_the_same_time_share_one_pull() {
+    let registry = Registry::start().await;
+    let (bench, proxy) = pulling(&registry.image(":v1"), ImagePullPolicy::IfNotPresent);
+    proxy.spoil("/images/create", Spoil::AnswerLate(Duration::from_millis(500)));
+    let proxied = Arc::clone(&proxy);
+    on(bench, |bench| async move {
+        let launched = futures::future::join_all((0..4).map(|_| bench.launch())).await;
+        for container in launched {
+            container.remove().await.expect("a removal");
+        }
+        assert_eq!(pulls(&proxied), 1);
+    })
+    .await;
+    registry.forget().await;
+}
+
+/// I3
+#[tokio::test]
+async fn latest_is_pulled_and_what_is_there_serves_while_the_registry_is_down() {
+    let mut registry = Registry::start().await;
+    let (bench, proxy) = pulling(&registry.image(""), ImagePullPolicy::IfNotPresent);
+    let bench = Arc::new(bench);
+    launch_and_remove(&bench).await;
+    launch_and_remove(&bench).await;
+    assert_eq!(pulls(&proxy), 2);
+
+    registry.stop().await;
+
+    launch_and_remove(&bench).await;
+    assert_eq!(pulls(&proxy), 1);
+    // The failure is remembered: the next login does not wait for the registry again.
+    launch_and_remove(&bench).await;
+    assert_eq!((pulls(&proxy), bench.containers().await), (0, 0));
+    registry.forget().await;
+}
+
+/// I3, I9
+#[tokio::test]
+async fn what_is_there_serves_while_the_registry_is_silent() {
+    let mut settings = Settings {
+        image_pull_policy: ImagePullPolicy::IfNotPresent,
+        timeout: Duration::from_secs(8),
+        ..settings("coracle/tiny:latest")
+    };
+    let proxy = Proxy::before(&mut settings);
+    proxy.spoil("/images/create", Spoil::Hang);
+    let proxied = Arc::clone(&proxy);
+    on(bench(settings), |bench| async move {
+        launch_and_remove(&bench).await;
+        launch_and_remove(&bench).await;
+        assert_eq!(pulls(&proxied), 1);
+    })
+    .await;
+}
+
+/// I4
+#[tokio::test]
+async fn a_digest_is_pulled_once() {
+    let registry = Registry::start().await;
+    let (bench, proxy) = pulling(&registry.digest().await, ImagePullPolicy::IfNotPresent);
+    let proxied = Arc::clone(&proxy);
+    on(bench, |bench| async move {
+        launch_and_remove(&bench).await;
+        launch_and_remove(&bench).await;
+        assert_eq!(pulls(&proxied), 1);
+    })
+    .await;
+    registry.forget().await;
+}
+
+/// I4
+#[tokio::test]
+async fn only_the_configured_tag_is_pulled() {
+    let registry = Registry::start().await;
+    let (bench, _proxy) = pulling(&registry.image(""), ImagePullPolicy::IfNotPresent);
+    on(bench, |bench| async move { launch_and_remove(&bench).await }).await;
+
+    registry.docker.inspect_image(&registry.image(":latest")).await.expect("the pulled tag");
+    assert!(registry.docker.inspect_image(&registry.image(":v1")).await.is_err(), "all tags were pulled");
+    registry.forget().await;
+}
+
+/// I5
+#[tokio::test]
+async fn always_pulls_every_time() {
+    let mut registry = Registry::start().await;
+    let (bench, proxy) = pulling(&registry.image(":v1"), ImagePullPolicy::Always);
+    launch_and_remove(&bench).await;
+    launch_and_remove(&bench).await;
+    assert_eq!(pulls(&proxy), 2);
+
+    registry.stop().await;
+
+    let failure = bench.try_launch().await.expect_err("no registry");
+    assert!(matches!(failure.error, EngineError::PullFailed { .. }), "{failure:?}");
+    registry.forget().await;
+}
+
+/// I6
+#[tokio::test]
+async fn an_image_that_nobody_has_is_told_in_the_registrys_words() {
+    let mut registry = Registry::start().await;
+    for suffix in [":nosuch", "-nosuch"] {
+        let (bench, _proxy) = pulling(&registry.image(suffix), ImagePullPolicy::IfNotPresent);
+        let began = Instant::now();
+        let failure = bench.try_launch().await.expect_err("no image");
+        let EngineError::PullFailed { reason, .. } = &failure.error else { panic!("{failure:?}") };
+        assert!(!reason.is_empty() && began.elapsed() < Duration::from_secs(2), "{reason}");
+    }
+    registry.stop().await;
+    let (bench, _proxy) = pulling(&registry.image(":v1"), ImagePullPolicy::IfNotPresent);
+    let failure = bench.try_launch().await.expect_err("no registry");
+    assert!(matches!(&failure.error, EngineError::PullFailed { reason, .. } if reason.contains("refused")));
+}
+
+/// L6
+#[tokio::test]
+async fn a_pull_is_called_off_with_its_last_launch() {
+    for how in [Spoil::Hang, Spoil::Stall] {
+        let (bench, proxy) = pulling("127.0.0.1:9/nosuch:v1", ImagePullPolicy::IfNotPresent);
+        proxy.spoil("/images/create", how);
+        let (first, second) = (LaunchWatch::default(), LaunchWatch::default());
+
+        let leave = async {
+            proxy.until_waiting(1).await;
+            first.abandoned.cancel();
+            // The other launch still waits for it.
+            sleep(Duration::from_millis(100)).await;
+            proxy.until_waiting(1).await;
+            second.abandoned.cancel();
+            proxy.until_waiting(0).await;
+        };
+        let (one, two, ()) = tokio::join!(launch(&bench, &first), launch(&bench, &second), leave);
+
+        for launched in [one, two] {
+            let failure = launched.expect_err("it was called off");
+            assert!(matches!(failure.error, EngineError::Abandoned) && !failure.maybe_left, "{failure:?}");
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! How much the engine is asked for one command (I10).
+
+use std::time::Duration;
+
+use crate::harness::{EngineProxy, TestServer};
+
+/// I10
+#[tokio::test]
+async fn one_command_costs_six_requests_and_four_before_its_first_byte() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let engine = EngineProxy::listen(folder.path());
+    let server = TestServer::builder().docker_host(&engine.url()).start().await;
+    // What the server asks before anyone has come is its own business.
+    let start = engine.take();
+
+    server.ssh(&["true"]).output().await.assert_success();
+    server.assert_all_gone_within(Duration::from_secs(2)).await;
+
+    let requests = engine.take();
+    let is_exec_start = |request: &String| request.starts_with("POST /exec/") && request.ends_with("/start");
+    let first_byte = requests.iter().position(is_exec_start).map(|place| place + 1);
+    assert!(first_byte.is_some_and(|count| count <= 4), "{requests:?} after {start:?}");
+    assert!(requests.len() <= 6, "{requests:?} after {start:?}");
+    server.stop().await;
+}

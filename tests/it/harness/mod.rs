@@ -1,0 +1,129 @@
+//! Starts servers and runs clients. Knows the product only through its command line, its log and its containers.
+
+mod client;
+mod data;
+mod docker;
+mod engine_proxy;
+mod keys;
+mod multiplex;
+mod python;
+mod registry;
+mod server;
+mod sshd;
+mod target;
+mod tcp_proxy;
+mod terminal;
+mod turn;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+pub(crate) use client::{Output, Running};
+pub(crate) use data::{noise, sha256, sha256_of_file};
+pub(crate) use docker::docker;
+pub(crate) use engine_proxy::EngineProxy;
+pub(crate) use python::python;
+pub(crate) use registry::Registry;
+pub(crate) use server::TestServer;
+pub(crate) use sshd::Sshd;
+pub(crate) use target::Target;
+pub(crate) use tcp_proxy::TcpProxy;
+pub(crate) use terminal::Terminal;
+pub(crate) use turn::Turn;
+
+/// The image with everything in it: bash, sftp-server, scp, rsync, git, an unprivileged user.
+pub(crate) const GUEST: &str = "coracle/guest:latest";
+/// The image with next to nothing in it: busybox, no passwd entry.
+pub(crate) const TINY: &str = "coracle/tiny:latest";
+
+/// One mebibyte.
+pub(crate) const MIB: usize = 1024 * 1024;
+
+/// Makes of one case, a body that takes a [`Target`], a test against the server and one against the oracle.
+///
+/// With `alone` no other test runs meanwhile.
+macro_rules! on_both {
+    (alone $(#[$doc:meta])* $name:ident, |$target:ident| $body:block) => {
+        $(#[$doc])*
+        mod $name {
+            use super::*;
+
+            async fn case($target: &Target) $body
+
+            #[tokio::test]
+            async fn coracle() {
+                let server = TestServer::builder().alone().start().await;
+                case(&server).await;
+                server.stop().await;
+            }
+
+            #[tokio::test]
+            async fn oracle() {
+                let sshd = Sshd::start_alone().await;
+                case(&sshd).await;
+                sshd.stop().await;
+            }
+        }
+    };
+    ($(#[$doc:meta])* $name:ident, |$target:ident| $body:block) => {
+        $(#[$doc])*
+        mod $name {
+            use super::*;
+
+            async fn case($target: &Target) $body
+
+            #[tokio::test]
+            async fn coracle() {
+                let server = TestServer::start().await;
+                case(&server).await;
+                server.stop().await;
+            }
+
+            #[tokio::test]
+            async fn oracle() {
+                let sshd = Sshd::start().await;
+                case(&sshd).await;
+                sshd.stop().await;
+            }
+        }
+    };
+}
+
+/// Waits until `condition` gives something; fails with `what` when the deadline passes first.
+pub(crate) async fn poll_until<T>(
+    what: &str,
+    deadline: Duration,
+    mut condition: impl AsyncFnMut() -> Option<T>,
+) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = condition().await {
+            return value;
+        }
+        assert!(start.elapsed() < deadline, "waited {deadline:?} in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The size by default, or the real one under `CORACLE_TEST_FULL=1`.
+pub(crate) fn scaled<T>(default: T, full: T) -> T {
+    if std::env::var_os("CORACLE_TEST_FULL").is_some_and(|value| value == "1") { full } else { default }
+}
+
+/// The value at `percent` of the sorted samples.
+pub(crate) fn percentile(samples: &[Duration], percent: usize) -> Duration {
+    let mut sorted = samples.to_vec();
+    sorted.sort();
+    sorted[(sorted.len() - 1) * percent / 100]
+}
+
+/// What a process keeps in memory now.
+pub(crate) fn resident_bytes(pid: u32) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a process has memory");
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}

@@ -1,0 +1,104 @@
+//! The oracle: OpenSSH's server in a container of the guest image.
+
+use std::fs::Permissions;
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::docker::{docker, docker_blocking};
+use super::keys::{Keys, keygen};
+use super::poll_until;
+use super::target::Target;
+use super::turn::Turn;
+
+const IMAGE: &str = "coracle/guest-sshd:latest";
+
+/// A running sshd. Derefs to the [`Target`] that clients connect to.
+#[derive(Debug)]
+pub(crate) struct Sshd {
+    target: Target,
+    container: String,
+    _folder: TempDir,
+    _turn: Turn,
+}
+
+impl Sshd {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(&[], Turn::shared().await).await
+    }
+
+    /// While no other test runs: for what is measured in milliseconds.
+    pub(crate) async fn start_alone() -> Self {
+        Self::start_with(&[], Turn::alone().await).await
+    }
+
+    /// With `-o` options of `sshd_config`.
+    pub(crate) async fn start_with(options: &[&str], turn: Turn) -> Self {
+        let folder = TempDir::with_prefix("coracle-it-sshd-").expect("a temporary folder");
+        let keys = Keys::generate(folder.path());
+        keygen(&folder.path().join("host"));
+        // sshd reads the keys of a user as that user.
+        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o711)).expect("a folder of our own");
+        let mount = format!("{}:/oracle:ro", folder.path().display());
+        let probe = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let SocketAddr::V4(address) = probe.local_addr().expect("a bound socket") else { unreachable!() };
+        drop(probe);
+        let port = address.port().to_string();
+        // On the host's own loopback, as the server under test: no bridge in between.
+        let mut arguments = vec!["run", "-d", "--init", "--network", "host", "--label", "coracle.oracle=1", "-v", &mount];
+        // Without the file sshd complains on the user's terminal.
+        let start = "mkdir -p /run/sshd; touch /var/log/lastlog /var/log/wtmp; exec /usr/sbin/sshd \"$@\"";
+        arguments.extend(["--entrypoint", "/bin/sh", "--user", "0", IMAGE, "-c", start, "sh", "-D", "-e"]);
+        arguments.extend(["-h", "/oracle/host", "-f", "/dev/null", "-p", &port]);
+        let fixed = [
+            "AuthorizedKeysFile=/oracle/authorized_keys",
+            "ListenAddress=127.0.0.1",
+            "StrictModes=no",
+            "AcceptEnv=LANG LC_* COLORTERM FOO",
+            "Subsystem=sftp /usr/lib/openssh/sftp-server",
+            "MaxStartups=200",
+            "MaxSessions=100",
+            "UsePAM=no",
+            "PrintLastLog=no",
+            "PrintMotd=no",
+            "UseDNS=no",
+        ];
+        for option in fixed.iter().chain(options) {
+            arguments.extend(["-o", option]);
+        }
+        let container = docker(&arguments).await;
+        let target = Target::oracle(folder.path(), address, keys);
+        let sshd = Self { target, container, _folder: folder, _turn: turn };
+        poll_until("sshd listens", Duration::from_secs(10), async || TcpStream::connect(address).await.ok())
+            .await;
+        sshd
+    }
+
+    pub(crate) async fn stop(self) {
+        docker(&["rm", "-fv", &self.container]).await;
+    }
+}
+
+impl Deref for Sshd {
+    type Target = Target;
+
+    fn deref(&self) -> &Target {
+        &self.target
+    }
+}
+
+impl Drop for Sshd {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = std::process::Command::new("docker").args(["logs", &self.container]).output();
+            let log = log.map(|log| String::from_utf8_lossy(&log.stderr).into_owned()).unwrap_or_default();
+            eprintln!("-- log of sshd --\n{log}");
+        }
+        // Gone already when the test stopped it.
+        drop(docker_blocking(&["rm", "-fv", &self.container]));
+    }
+}

@@ -1,0 +1,30 @@
+//! The system tests: the real server, the real engine, real clients.
+//!
+//! `harness` starts servers and runs clients; every other module is one topic of the contract. A case made with
+//! [`on_both!`] runs a second time against OpenSSH's own server in a container of the same guest image (the oracle),
+//! which tests the test. `docs/testing.md` shows how to add one.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a test says what went wrong by failing at once, and its tasks end with its runtime"
+)]
+
+#[macro_use]
+mod harness;
+
+mod auth;
+mod clients;
+mod engine_calls;
+mod environment;
+mod exec;
+mod flow;
+mod images;
+mod lifecycle;
+mod signals;
+mod subsystem;
+mod terminal;
+mod transport;

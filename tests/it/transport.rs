@@ -1,0 +1,73 @@
+//! The protocol beneath: replies, odd messages, key exchange again (T).
+
+use crate::harness::{MIB, Sshd, Target, TestServer, noise, python, resident_bytes, scaled};
+
+on_both!(
+    /// T5
+    every_request_gets_exactly_one_reply,
+    |target| {
+        let output = python(target, "replies.py", &[]).output().await;
+
+        let mut lines = 0;
+        for line in output.assert_success().stdout().lines() {
+            assert!(line.ends_with(": 1"), "{line}\n{}", output.report());
+            lines += 1;
+        }
+        assert!(lines >= 14, "{}", output.report());
+    }
+);
+
+on_both!(
+    /// T6
+    a_second_program_on_a_channel_is_refused_and_the_first_runs_on,
+    |target| {
+        let output = python(target, "odd_messages.py", &["two_execs"]).output().await;
+
+        output.assert_success().assert_stdout("first\n");
+    }
+);
+
+on_both!(
+    /// T6: sshd ends a connection over an unknown channel; a later connection must work at either.
+    odd_messages_do_no_harm,
+    |target| {
+        for case in ["unknown_numbers", "unknown_requests", "refused_opens", "unsolicited_replies", "unknown_channels"] {
+            let output = python(target, "odd_messages.py", &[case]).output().await;
+
+            let may_be_cut = ["unsolicited_replies", "unknown_channels"].contains(&case);
+            assert!(output.code() == 0 || may_be_cut, "{case}: {}", output.report());
+            target.ssh(&["true"]).output().await.assert_success();
+        }
+    }
+);
+
+/// T6
+#[tokio::test]
+async fn a_flood_of_odd_messages_leaves_memory_as_it_was() {
+    let server = TestServer::start().await;
+    server.ssh(&["true"]).output().await.assert_success();
+    let before = resident_bytes(server.pid());
+
+    python(&server, "odd_messages.py", &["flood"]).output().await;
+
+    let grown = resident_bytes(server.pid()).saturating_sub(before);
+    assert!(grown < 24 * MIB, "the server grew by {grown} bytes");
+    server.ssh(&["true"]).output().await.assert_success();
+    server.stop().await;
+}
+
+on_both!(
+    /// T8
+    new_keys_come_while_three_channels_are_busy,
+    |target| {
+        let data = noise(scaled(12, 100) * MIB);
+        let master = target.master(&["RekeyLimit=1M"]).await;
+
+        let busy = (0..3).map(|_| master.ssh(&["cat"]).stdin(data.clone()).timeout(crate::flow::PATIENCE).output());
+        for output in futures::future::join_all(busy).await {
+            output.assert_success();
+            assert!(output.stdout == data, "{} of {} bytes, or others", output.stdout.len(), data.len());
+        }
+        master.close().await;
+    }
+);
