@@ -71,7 +71,7 @@ impl App {
         let host_keys = ssh::hostkey::load(&config.ssh, &config.state_dir)?;
         let fingerprints: Vec<String> = host_keys.iter().map(ssh::hostkey::fingerprint).collect();
         let engine: Arc<dyn Engine> =
-            Arc::new(Docker::new((&config.docker).into()).context("failed to set the engine up")?);
+            Arc::new(Docker::new(&config.docker).context("failed to set the engine up")?);
         let drain = Drain::default();
         let reaper = start_reaper(&engine, &state).await;
         let pool =

@@ -243,7 +243,8 @@ impl From<String> for Pem {
     fn from(text: String) -> Self {
         match text.trim() {
             "" => Self::Unset,
-            pem if pem.contains("-----BEGIN ") => Self::Text(Secret::new(text)),
+            // A secret may come without its armour; no file's name has lines.
+            pem if pem.contains("-----BEGIN ") || pem.contains('\n') => Self::Text(Secret::new(text)),
             path => Self::File(PathBuf::from(path)),
         }
     }
@@ -316,6 +317,7 @@ mod tests {
 
         assert!(matches!(text, Pem::Text(_)));
         assert!(!format!("{text:?}").contains("abc"));
+        assert!(matches!(Pem::from("YWJj\nZGVm\n".to_owned()), Pem::Text(_)));
         assert_eq!(Pem::from("certs/key.pem".to_owned()), Pem::File("certs/key.pem".into()));
         assert_eq!(Pem::from(String::new()), Pem::Unset);
     }

@@ -107,10 +107,8 @@ impl Config {
         {
             warnings.push("nothing can be run: shells, commands and subsystems are all disabled".to_owned());
         }
-        if matches!(
-            self.docker.host,
-            engine::docker::config::Endpoint::Tcp(_) | engine::docker::config::Endpoint::Http(_)
-        ) && !self.docker.uses_tls()
+        if matches!(self.docker.host, engine::docker::Endpoint::Tcp(_) | engine::docker::Endpoint::Http(_))
+            && !self.docker.uses_tls()
         {
             warnings.push(format!("the connection to the engine at `{}` is not encrypted", self.docker.host));
         }

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use crate::engine::docker::config::{Endpoint, ImagePullPolicy};
+use crate::engine::docker::{Endpoint, ImagePullPolicy};
 use crate::value::Pem;
 
 use super::*;
@@ -70,6 +70,7 @@ fn every_error_names_its_place_and_what_was_expected() {
         ("auth:\n  authorizedKeysFile: keys/%h", "2:23", "only `%u`"),
         ("env:\n  accept:\n  - LANG\n  - A=B", "4:5", "expected the name of a variable"),
         ("docker:\n  host: docker.sock", "2:9", "expected `unix:///path/to/socket`"),
+        ("docker:\n  host: tcp://there:port", "2:9", "expected `unix:///path/to/socket`"),
         ("docker:\n  host: ssh://me@there", "2:9", "expected `unix:///path/to/socket`"),
         ("docker:\n  cert: /c.pem", "2:3", "`cert` and `key` go together"),
         ("docker:\n  config: {timeout: 0s}", "2:21", "over zero"),
@@ -190,7 +191,7 @@ fn keys_of_the_docker_section_have_the_meaning_that_containerssh_gives_them() {
     assert!(matches!(docker.cert, Pem::Text(_)));
     assert_eq!(docker.config.image_pull_policy, ImagePullPolicy::Always);
     assert_eq!(docker.config.timeout.get().as_secs(), 90);
-    assert_eq!(docker.config.platform.query().as_deref(), Some("linux/arm/v7"));
+    assert_eq!(docker.config.platform.query(), "linux/arm/v7");
     assert_eq!(docker.config.subsystems["sftp"].args(), ["/a"]);
     assert_eq!(docker.config.subsystems["echo"].args(), ["/bin/echo", "hi"]);
     assert!(!serde_json::to_string(&config).unwrap().contains("SECRET"));

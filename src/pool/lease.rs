@@ -140,7 +140,12 @@ impl Tenancy {
                 if failure.maybe_left {
                     self.reaper.search(&self.connection);
                 }
-                if !late {
+                if matches!(failure.error, EngineError::Abandoned) {
+                    tracing::debug!(
+                        connection = self.connection,
+                        "the client left before its container came"
+                    );
+                } else if !late {
                     tracing::warn!(connection = self.connection, error = %failure.error, "no container");
                     let error = LaunchError::Engine(Arc::new(failure.error));
                     self.state.send_replace(LaunchState::Failed(error));

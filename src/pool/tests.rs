@@ -119,7 +119,7 @@ async fn what_cannot_be_removed_is_removed_once_the_engine_is_back() {
     let house = House::new(DEADLINE);
     let stop = CancellationToken::new();
     let port: Arc<dyn Engine> = Arc::new(house.engine.clone());
-    let reaping = tokio::task::spawn(house.reaper.clone().run(port, house.instance.clone(), stop.clone()));
+    let reaping = house.tasks.spawn(house.reaper.clone().run(port, house.instance.clone(), stop.clone()));
     let lease = house.lease();
     outcome(&lease).await;
     house.engine.break_step(Step::Remove, House::unreachable());

@@ -93,6 +93,7 @@ impl StdinQueue {
         let mut stdin: Option<Stdin> = None;
         let mut awaiting = true;
         let mut input = Input::Open;
+        let mut unflushed = false;
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             let front = if stdin.is_some() { self.front(&mut stdin).await } else { None };
@@ -106,10 +107,12 @@ impl StdinQueue {
             tokio::select! {
                 // Writing comes first: what the program takes at once never needs to be kept.
                 biased;
-                written = write(&mut stdin, front.as_deref()), if front.is_some() => {
+                written = write(&mut stdin, front.as_deref()), if front.is_some() || unflushed => {
                     if let Ok(count) = written {
+                        unflushed = count > 0;
                         self.backlog.advance(count);
                     } else {
+                        unflushed = false;
                         stdin = None;
                         self.backlog.discard();
                     }
@@ -180,13 +183,15 @@ impl Drop for StdinQueue {
     }
 }
 
-/// Writes once. Cancel safe: bytes leave the backlog only after they were taken.
+/// Writes once, or flushes what was written (0) when there is no more: an encrypted stream may hold some of it.
+/// Cancel safe: bytes leave the backlog only after they were taken.
 async fn write(stdin: &mut Option<Stdin>, front: Option<&[u8]>) -> io::Result<usize> {
     match (stdin, front) {
         (Some(stdin), Some(front)) => match stdin.write(front).await? {
             0 => Err(io::ErrorKind::WriteZero.into()),
             count => Ok(count),
         },
+        (Some(stdin), None) => stdin.flush().await.map(|()| 0),
         _ => std::future::pending().await,
     }
 }
@@ -206,4 +211,35 @@ enum Input {
     Ended,
     /// The program knows, or nobody is there to send.
     Closed,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt as _, BufWriter, duplex};
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::session::Budgets;
+    use crate::session::config::StdinLimits;
+
+    #[tokio::test]
+    async fn a_stream_that_holds_bytes_back_is_flushed() {
+        let budget = Budgets::new(StdinLimits::default(), std::env::temp_dir()).of_connection();
+        let (sender, queue) = stdin_queue(&budget);
+        let (ours, mut programs) = duplex(64);
+        let (ready, stdin) = oneshot::channel::<Stdin>();
+        assert!(ready.send(Box::pin(BufWriter::new(ours))).is_ok());
+        sender.push(b"ls\n").unwrap();
+
+        let mut received = [0; 3];
+        let arrival = timeout(Duration::from_secs(10), programs.read_exact(&mut received));
+        tokio::select! {
+            read = arrival => read.expect("bytes in time").map(drop).unwrap(),
+            () = queue.feed(stdin) => panic!("the input cannot be kept"),
+        }
+
+        assert_eq!(&received, b"ls\n");
+    }
 }

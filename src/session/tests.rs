@@ -182,7 +182,7 @@ async fn input_past_the_cap_ends_the_session_and_says_so() {
     running.open_container().await;
 
     for _ in 0..20 {
-        running.stdin.push(&[0; 20_000]).unwrap();
+        running.stdin.push(&vec![0; 20_000]).unwrap();
     }
 
     assert!(matches!(running.result().await.0, Err(SessionError::Overflow)));

@@ -34,6 +34,8 @@ pub(super) struct Running {
     pub(super) signals: mpsc::Sender<Signal>,
     pub(super) closed: CancellationToken,
     pub(super) overflowed: CancellationToken,
+    /// Cancelled once the client was told how the program ended.
+    pub(super) over: CancellationToken,
     pub(super) has_terminal: bool,
 }
 
@@ -44,9 +46,9 @@ pub(super) enum Slot {
 }
 
 impl Slot {
-    /// Whether its session has ended.
+    /// Whether its session has ended and said so.
     pub(super) fn is_over(&self) -> bool {
-        matches!(self, Self::Running(running) if running.signals.is_closed())
+        matches!(self, Self::Running(running) if running.over.is_cancelled())
     }
 }
 

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use russh::keys::PublicKeyBase64;
 use russh::keys::ssh_key::HashAlg;
 use russh::server::{
-    Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session as Russh, VerifiedPublicKey,
+    Auth, ChannelOpenHandle, Handle, Handler, Msg, PublicKeyOffer, Session as Russh, VerifiedPublicKey,
 };
-use russh::{Channel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Pty, Sig};
+use russh::{Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, MethodKind, MethodSet, Pty, Sig};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +20,7 @@ use crate::auth::{Attempt, PublicKey, Verdict};
 use crate::engine::{Terminal, TerminalMode, TerminalSize};
 use crate::identity::Identity;
 use crate::ids::{ConnectionId, Username};
-use crate::policy::{self, Start, StartRequest};
+use crate::policy::{self, Permit, Start, StartRequest};
 use crate::pool::LaunchState;
 use crate::session::{self, Budget, Ending, SIGNALS_PENDING_MAX, Session};
 
@@ -76,7 +76,6 @@ impl Connection {
             None => return russh.channel_failure(id),
         };
         let Opening { write, env, terminal } = opening;
-        let size = terminal.as_ref().map_or(TerminalSize::from_client(0, 0), |terminal| terminal.size);
         let (client, server) = (self.shared.client, self.shared.server);
         let request = StartRequest { start, env: env.clone(), terminal: terminal.clone(), client, server };
         let permit = match policy::decide(&self.shared.services.rules, &identity, request) {
@@ -87,12 +86,27 @@ impl Connection {
                 return russh.channel_failure(id);
             }
         };
+        self.run(permit, write, terminal, russh.handle());
+        russh.channel_success(id)
+    }
+
+    /// Starts the session's task.
+    fn run(
+        &mut self,
+        permit: Permit,
+        write: ChannelWriteHalf<Msg>,
+        terminal: Option<Terminal>,
+        handle: Handle,
+    ) {
+        let id = write.id();
+        let size = terminal.map_or(TerminalSize::from_client(0, 0), |terminal| terminal.size);
         let (sizes, size_receiver) = watch::channel(size);
         let (signals, signal_receiver) = mpsc::channel(SIGNALS_PENDING_MAX);
         let (stdin, stdin_queue) = session::stdin_queue(&self.shared.budget);
         let closed = self.shared.over.child_token();
         let overflowed = CancellationToken::new();
-        let client = ChannelClient::new(write, russh.handle(), closed.clone());
+        let over = CancellationToken::new();
+        let client = ChannelClient::new(write, handle, closed.clone());
         let has_terminal = permit.has_terminal();
         let session = Session {
             permit,
@@ -108,14 +122,15 @@ impl Connection {
                 overflowed: overflowed.clone(),
             },
         };
-        self.slots
-            .insert(id, Slot::Running(Running { stdin, sizes, signals, closed, overflowed, has_terminal }));
+        let over_on_drop = over.clone().drop_guard();
+        let running = Running { stdin, sizes, signals, closed, overflowed, over, has_terminal };
+        self.slots.insert(id, Slot::Running(running));
         let connection = self.shared.id.clone();
         self.shared.services.drain.tasks.spawn(async move {
             let result = session.run().await;
             client.finish(result, &connection, has_terminal).await;
+            drop(over_on_drop);
         });
-        russh.channel_success(id)
     }
 
     fn opening(&mut self, id: ChannelId) -> Option<&mut Opening> {

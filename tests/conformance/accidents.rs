@@ -3,17 +3,17 @@
 use coracle::engine::{EngineError, ExitStatus, Output, Signal};
 use futures::StreamExt as _;
 
-use crate::harness::{Running, bench, on, settings, shell};
+use crate::harness::{Running, bench, bench_by_exec, config, on, shell};
 
 fn docker() -> bollard::Docker {
-    let host = settings("").host;
-    bollard::Docker::connect_with_unix(&host, 60, bollard::API_DEFAULT_VERSION).expect("a client")
+    let host = config("").host;
+    bollard::Docker::connect_with_unix(&host.to_string(), 60, bollard::API_DEFAULT_VERSION).expect("a client")
 }
 
 /// L9
 #[tokio::test]
 async fn a_container_that_was_stopped_is_told_from_a_program_that_was_killed() {
-    on(bench(settings("coracle/guest:latest")), |bench| async move {
+    on(bench(&config("coracle/guest:latest")), |bench| async move {
         let container = bench.launch().await;
         let mut running = Running::start(&container, &shell("echo ready; sleep 100")).await;
         running.expect("ready\n").await;
@@ -35,7 +35,7 @@ async fn a_container_that_was_stopped_is_told_from_a_program_that_was_killed() {
 /// L9
 #[tokio::test]
 async fn a_paused_container_takes_no_programs_and_can_be_removed() {
-    on(bench(settings("coracle/tiny:latest")), |bench| async move {
+    on(bench(&config("coracle/tiny:latest")), |bench| async move {
         let container = bench.launch().await;
         docker().pause_container(container.id().as_str()).await.expect("a pause");
 
@@ -59,9 +59,9 @@ async fn the_user_is_the_images_else_the_one_who_logged_in() {
         ("coracle/tiny:latest", "4242", "joe joe / /bin/sh"),
         ("coracle/tiny:latest", "0", "root root / /bin/sh"),
     ] {
-        let mut settings = settings(image);
-        settings.container.user = Some(user.to_owned());
-        on(bench(settings), move |bench| async move {
+        let mut config = config(image);
+        config.config.container.user = Some(user.to_owned());
+        on(bench(&config), move |bench| async move {
             let ended = bench.run("echo $USER $LOGNAME $HOME $SHELL").await;
             assert_eq!(ended.stdout().trim(), expected, "{image} {user}");
         })
@@ -72,10 +72,10 @@ async fn the_user_is_the_images_else_the_one_who_logged_in() {
 /// V3
 #[tokio::test]
 async fn environment_and_working_directory_of_the_container_are_kept() {
-    let mut settings = settings("coracle/guest:latest");
-    settings.container.env = Some(vec!["HOME=/srv".to_owned(), "OWN=a b".to_owned()]);
-    settings.container.working_dir = Some("/usr".to_owned());
-    on(bench(settings), |bench| async move {
+    let mut config = config("coracle/guest:latest");
+    config.config.container.env = Some(vec!["HOME=/srv".to_owned(), "OWN=a b".to_owned()]);
+    config.config.container.working_dir = Some("/usr".to_owned());
+    on(bench(&config), |bench| async move {
         let ended = bench.run("pwd; echo $HOME; echo \"$OWN\"").await;
         assert_eq!(ended.stdout(), "/usr\n/srv\na b\n");
     })
@@ -85,10 +85,10 @@ async fn environment_and_working_directory_of_the_container_are_kept() {
 /// V4
 #[tokio::test]
 async fn without_a_working_directory_a_login_begins_at_home() {
-    let mut settings = settings("coracle/guest:latest");
-    settings.container.working_dir = Some("/".to_owned());
-    settings.container.user = Some("1000".to_owned());
-    on(bench(settings), |bench| async move {
+    let mut config = config("coracle/guest:latest");
+    config.config.container.working_dir = Some("/".to_owned());
+    config.config.container.user = Some("1000".to_owned());
+    on(bench(&config), |bench| async move {
         let ended = bench.run("pwd").await;
         assert_eq!(ended.stdout(), "/home/coracle\n");
     })
@@ -98,10 +98,9 @@ async fn without_a_working_directory_a_login_begins_at_home() {
 /// G1
 #[tokio::test]
 async fn an_unprivileged_program_is_signalled_by_its_own_user() {
-    let mut settings = settings("coracle/guest:latest");
-    settings.container.user = Some("1000".to_owned());
-    settings.signal_path = coracle::engine::docker::SignalPath::Exec;
-    on(bench(settings), |bench| async move {
+    let mut config = config("coracle/guest:latest");
+    config.config.container.user = Some("1000".to_owned());
+    on(bench_by_exec(&config), |bench| async move {
         let container = bench.launch().await;
         let command = "trap 'echo got; exit 3' USR1; echo ready; while :; do sleep 0.02; done";
         let mut running = Running::start(&container, &shell(command)).await;
@@ -118,7 +117,7 @@ async fn an_unprivileged_program_is_signalled_by_its_own_user() {
 /// D4, scaled: what nobody reads is not read from the engine either, and nothing of it is lost.
 #[tokio::test]
 async fn output_waits_for_its_reader() {
-    on(bench(settings("coracle/guest:latest")), |bench| async move {
+    on(bench(&config("coracle/guest:latest")), |bench| async move {
         let container = bench.launch().await;
         let spec = shell("head -c 64000000 /dev/zero; exit 4");
         let mut process = container.exec(&spec).await.expect("a program");

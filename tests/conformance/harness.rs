@@ -1,10 +1,11 @@
 //! One engine, containers on it, programs in them; a deadline on everything.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle::engine::docker::{Docker, Settings, SignalPath};
+use coracle::engine::docker::{Config, Docker, Endpoint, ImagePullPolicy, SignalPath};
 use coracle::engine::fake::FakeEngine;
 use coracle::engine::{
     Container, ContainerSpec, Engine, EngineError, ExitStatus, LABEL_CONNECTION, LABEL_INSTANCE,
@@ -24,35 +25,50 @@ pub(crate) struct Bench {
     pub(crate) instance: InstanceId,
 }
 
-pub(crate) fn settings(image: &str) -> Settings {
-    let mut settings = Settings::default();
+pub(crate) fn config(image: &str) -> Config {
+    let mut config = Config::default();
     if let Ok(host) = std::env::var("DOCKER_HOST") {
-        settings.host = host;
+        config.host = host.parse().expect("an endpoint");
     }
-    settings.container.image = Some(image.to_owned());
-    settings.image_pull_policy = coracle::engine::docker::ImagePullPolicy::Never;
-    settings
+    config.config.container.image = Some(image.to_owned());
+    config.config.image_pull_policy = ImagePullPolicy::Never;
+    config
 }
 
-pub(crate) fn bench(settings: Settings) -> Bench {
-    let docker = Docker::new(settings).expect("good settings");
+/// The socket of an engine on this machine.
+pub(crate) fn socket(config: &Config) -> PathBuf {
+    match &config.host {
+        Endpoint::Unix(path) => path.clone(),
+        other => panic!("a local engine is needed, not `{other}`"),
+    }
+}
+
+pub(crate) fn bench(config: &Config) -> Bench {
+    bench_of(Docker::new(config).expect("a good configuration"))
+}
+
+pub(crate) fn bench_by_exec(config: &Config) -> Bench {
+    bench_of(Docker::new(config).expect("a good configuration").with_signal_path(SignalPath::Exec))
+}
+
+fn bench_of(docker: Docker) -> Bench {
     Bench { engine: Arc::new(docker), instance: InstanceId::random() }
 }
 
 pub(crate) fn guest() -> Bench {
-    bench(settings("coracle/guest:latest"))
+    bench(&config("coracle/guest:latest"))
 }
 
 pub(crate) fn guest_by_exec() -> Bench {
-    bench(Settings { signal_path: SignalPath::Exec, ..settings("coracle/guest:latest") })
+    bench_by_exec(&config("coracle/guest:latest"))
 }
 
 pub(crate) fn tiny() -> Bench {
-    bench(settings("coracle/tiny:latest"))
+    bench(&config("coracle/tiny:latest"))
 }
 
 pub(crate) fn tiny_by_exec() -> Bench {
-    bench(Settings { signal_path: SignalPath::Exec, ..settings("coracle/tiny:latest") })
+    bench_by_exec(&config("coracle/tiny:latest"))
 }
 
 pub(crate) fn fake() -> Bench {

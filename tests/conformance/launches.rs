@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bollard::models::{HostConfig, Mount, MountType};
-use coracle::engine::docker::Settings;
+use coracle::engine::docker::{Config, Endpoint};
 use coracle::engine::{EngineError, LABEL_CONNECTION, LaunchStage, LaunchWatch, Output};
 use futures::StreamExt as _;
 use tokio::time::timeout;
 
-use crate::harness::{Bench, DEADLINE, Running, bench, on, run, settings, shell};
+use crate::harness::{Bench, DEADLINE, Running, bench, config, on, run, shell, socket};
 use crate::proxy::{Proxy, Spoil};
 
 /// L3, L4
@@ -76,10 +76,10 @@ pub(crate) async fn removing_twice_is_fine(bench: Arc<Bench>) {
     bench.engine.remove(container.id()).await.expect("a third removal");
 }
 
-async fn refused(settings: Settings, action: &str, words: &str) {
+async fn refused(config: Config, action: &str, words: &str) {
     let words = words.to_owned();
     let action = action.to_owned();
-    on(bench(settings), |bench| async move {
+    on(bench(&config), |bench| async move {
         let began = Instant::now();
         let failure = bench.try_launch().await.expect_err("a refusal");
         let EngineError::Refused { action: refused, reason, .. } = &failure.error else {
@@ -96,9 +96,10 @@ async fn refused(settings: Settings, action: &str, words: &str) {
 /// I7
 #[tokio::test]
 async fn a_bad_idle_command_is_refused_in_the_engines_words() {
-    let settings = Settings { idle_command: vec!["/nowhere".to_owned()], ..settings("coracle/tiny:latest") };
+    let mut config = config("coracle/tiny:latest");
+    config.config.idle_command = vec!["/nowhere".to_owned()].try_into().expect("a program");
 
-    refused(settings, "start the container", "/nowhere").await;
+    refused(config, "start the container", "/nowhere").await;
 }
 
 /// I7
@@ -110,52 +111,45 @@ async fn a_bad_mount_is_refused_in_the_engines_words() {
         typ: Some(MountType::BIND),
         ..Default::default()
     };
-    let host_config = HostConfig { mounts: Some(vec![mount]), ..Default::default() };
+    let mut config = config("coracle/tiny:latest");
+    config.config.host = HostConfig { mounts: Some(vec![mount]), ..Default::default() };
 
-    refused(
-        Settings { host_config, ..settings("coracle/tiny:latest") },
-        "create the container",
-        "/nowhere/at/all",
-    )
-    .await;
+    refused(config, "create the container", "/nowhere/at/all").await;
 }
 
 /// I7
 #[tokio::test]
 async fn a_bad_host_config_is_refused_in_the_engines_words() {
-    let host_config = HostConfig { memory: Some(1), ..Default::default() };
+    let mut config = config("coracle/tiny:latest");
+    config.config.host = HostConfig { memory: Some(1), ..Default::default() };
 
-    refused(Settings { host_config, ..settings("coracle/tiny:latest") }, "create the container", "memory")
-        .await;
+    refused(config, "create the container", "memory").await;
 }
 
 /// I7
 #[tokio::test]
 async fn a_name_that_is_taken_is_refused_and_its_owner_unharmed() {
     let name = format!("coracle-test-{}", coracle::ids::ConnectionId::random());
-    on(
-        bench(Settings { container_name: name.clone(), ..settings("coracle/tiny:latest") }),
-        |bench| async move {
-            let first = bench.launch().await;
+    let mut config = config("coracle/tiny:latest");
+    config.config.container_name = name.parse().expect("a name");
+    on(bench(&config), |bench| async move {
+        let first = bench.launch().await;
 
-            let failure = bench.try_launch().await.expect_err("a refusal");
+        let failure = bench.try_launch().await.expect_err("a refusal");
 
-            let EngineError::Refused { status: 409, reason, .. } = &failure.error else {
-                panic!("{failure:?}")
-            };
-            assert!(reason.contains(&name), "{reason}");
-            assert_eq!(bench.containers().await, 1);
-            assert_eq!(run(&first, &shell("echo well"), b"").await.stdout(), "well\n");
-            first.remove().await.expect("a removal");
-        },
-    )
+        let EngineError::Refused { status: 409, reason, .. } = &failure.error else { panic!("{failure:?}") };
+        assert!(reason.contains(&name), "{reason}");
+        assert_eq!(bench.containers().await, 1);
+        assert_eq!(run(&first, &shell("echo well"), b"").await.stdout(), "well\n");
+        first.remove().await.expect("a removal");
+    })
     .await;
 }
 
 /// I1
 #[tokio::test]
 async fn never_means_no_pull() {
-    on(bench(settings("127.0.0.1:9/nosuch:1")), |bench| async move {
+    on(bench(&config("127.0.0.1:9/nosuch:1")), |bench| async move {
         let began = Instant::now();
 
         let failure = bench.try_launch().await.expect_err("no image");
@@ -169,11 +163,12 @@ async fn never_means_no_pull() {
 /// I8
 #[tokio::test]
 async fn a_container_that_comes_too_late_is_removed() {
-    let mut settings = Settings { timeout: Duration::from_millis(500), ..settings("coracle/tiny:latest") };
-    let proxy = Proxy::before(&mut settings);
+    let mut config = config("coracle/tiny:latest");
+    config.config.timeout = "500ms".parse().expect("a time-out");
+    let proxy = Proxy::before(&mut config);
     proxy.spoil("/containers/create", Spoil::AnswerLate(Duration::from_secs(3)));
     let proxied = Arc::clone(&proxy);
-    on(bench(settings), |bench| async move {
+    on(bench(&config), |bench| async move {
         let failure = bench.try_launch().await.expect_err("a time-out");
 
         assert!(matches!(failure.error, EngineError::TimedOut { .. }), "{failure:?}");
@@ -188,10 +183,11 @@ async fn a_container_that_comes_too_late_is_removed() {
 /// I8
 #[tokio::test]
 async fn a_start_that_takes_too_long_is_undone() {
-    let mut settings = Settings { timeout: Duration::from_secs(1), ..settings("coracle/tiny:latest") };
-    let proxy = Proxy::before(&mut settings);
+    let mut config = config("coracle/tiny:latest");
+    config.config.timeout = "1s".parse().expect("a time-out");
+    let proxy = Proxy::before(&mut config);
     proxy.spoil("/start", Spoil::Hang);
-    on(bench(settings), |bench| async move {
+    on(bench(&config), |bench| async move {
         let began = Instant::now();
 
         let failure = bench.try_launch().await.expect_err("a time-out");
@@ -210,18 +206,18 @@ async fn a_start_that_takes_too_long_is_undone() {
 #[tokio::test]
 async fn an_engine_that_comes_up_later_is_used_then() {
     let folder = tempfile::tempdir().expect("a folder");
-    let socket = folder.path().join("engine.sock");
-    let settings = settings("coracle/tiny:latest");
-    let real = settings.host.strip_prefix("unix://").expect("a local engine").to_owned();
-    let settings = Settings { host: format!("unix://{}", socket.display()), ..settings };
-    let bench = bench(settings);
+    let link = folder.path().join("engine.sock");
+    let mut config = config("coracle/tiny:latest");
+    let real = socket(&config);
+    config.host = Endpoint::Unix(link.clone());
+    let bench = bench(&config);
 
     let began = Instant::now();
     let failure = bench.try_launch().await.expect_err("no engine");
     assert!(matches!(failure.error, EngineError::Unreachable { .. }), "{failure:?}");
     assert!(!failure.maybe_left && began.elapsed() < Duration::from_secs(1));
 
-    std::os::unix::fs::symlink(real, &socket).expect("a link");
+    std::os::unix::fs::symlink(real, link).expect("a link");
     on(bench, |bench| async move {
         bench.launch().await.remove().await.expect("a removal");
     })
@@ -231,10 +227,10 @@ async fn an_engine_that_comes_up_later_is_used_then() {
 /// I9
 #[tokio::test]
 async fn an_engine_that_fails_is_quoted_and_used_again_once_it_is_well() {
-    let mut settings = settings("coracle/tiny:latest");
-    let proxy = Proxy::before(&mut settings);
+    let mut config = config("coracle/tiny:latest");
+    let proxy = Proxy::before(&mut config);
     let proxied = Arc::clone(&proxy);
-    on(bench(settings), |bench| async move {
+    on(bench(&config), |bench| async move {
         for step in ["/containers/create", "/start"] {
             proxied.spoil(step, Spoil::Fail);
             let failure = bench.try_launch().await.expect_err("a failure");
@@ -257,10 +253,10 @@ async fn an_engine_that_fails_is_quoted_and_used_again_once_it_is_well() {
 /// I9
 #[tokio::test]
 async fn output_that_is_cut_ends_with_an_error() {
-    let mut settings = settings("coracle/tiny:latest");
-    let proxy = Proxy::before(&mut settings);
+    let mut config = config("coracle/tiny:latest");
+    let proxy = Proxy::before(&mut config);
     let proxied = Arc::clone(&proxy);
-    on(bench(settings), |bench| async move {
+    on(bench(&config), |bench| async move {
         let container = bench.launch().await;
         proxied.spoil("/start", Spoil::Cut(20_000));
         let mut process = container.exec(&shell("yes")).await.expect("a program");
@@ -285,10 +281,10 @@ async fn output_that_is_cut_ends_with_an_error() {
 /// I10
 #[tokio::test]
 async fn a_program_in_a_fresh_container_takes_six_requests_and_four_to_the_first_byte() {
-    let mut settings = settings("coracle/tiny:latest");
-    let proxy = Proxy::before(&mut settings);
+    let mut config = config("coracle/tiny:latest");
+    let proxy = Proxy::before(&mut config);
     let proxied = Arc::clone(&proxy);
-    on(bench(settings), |bench| async move {
+    on(bench(&config), |bench| async move {
         bench.run("true").await;
         proxied.requests();
 
@@ -308,14 +304,15 @@ async fn a_program_in_a_fresh_container_takes_six_requests_and_four_to_the_first
 /// L10
 #[tokio::test]
 async fn an_anonymous_volume_goes_with_its_container() {
-    let mut settings = settings("coracle/tiny:latest");
-    settings.container.volumes = Some(vec!["/data".to_owned()]);
-    let docker = bollard::Docker::connect_with_unix(&settings.host, 30, bollard::API_DEFAULT_VERSION)
-        .expect("a client")
-        .negotiate_version()
-        .await
-        .expect("an engine");
-    on(bench(settings), |bench| async move {
+    let mut config = config("coracle/tiny:latest");
+    config.config.container.volumes = Some(vec!["/data".to_owned()]);
+    let docker =
+        bollard::Docker::connect_with_unix(&config.host.to_string(), 30, bollard::API_DEFAULT_VERSION)
+            .expect("a client")
+            .negotiate_version()
+            .await
+            .expect("an engine");
+    on(bench(&config), |bench| async move {
         let container = bench.launch().await;
         let id = container.id().as_str();
         let inspected = docker.inspect_container(id, None).await.expect("a container");

@@ -14,6 +14,7 @@ mod proxy;
 mod pulls;
 mod signals;
 mod terminals;
+mod tls;
 
 /// Makes a test of each behaviour for each of the engines it is listed with.
 macro_rules! conformance {

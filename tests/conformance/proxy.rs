@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use coracle::engine::docker::Settings;
+use coracle::engine::docker::{Config, Endpoint};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::harness::DEADLINE;
+use crate::harness::{DEADLINE, socket};
 
 /// How a request is spoiled.
 #[derive(Clone, Copy, Debug)]
@@ -46,12 +46,12 @@ struct Shared {
 }
 
 impl Proxy {
-    /// Stands before the engine of `settings`, which has to be local, and takes its place there.
-    pub(crate) fn before(settings: &mut Settings) -> Arc<Self> {
-        let engine = settings.host.strip_prefix("unix://").expect("a local engine").into();
+    /// Stands before the engine of `config`, which has to be local, and takes its place there.
+    pub(crate) fn before(config: &mut Config) -> Arc<Self> {
+        let engine = socket(config);
         let folder = tempfile::tempdir().expect("a folder");
         let listener = UnixListener::bind(folder.path().join("sock")).expect("a socket");
-        settings.host = format!("unix://{}", folder.path().join("sock").display());
+        config.host = Endpoint::Unix(folder.path().join("sock"));
         let shared = Arc::new(Shared {
             engine,
             requests: Mutex::default(),

@@ -8,7 +8,7 @@ use bollard::auth::DockerCredentials;
 use bollard::query_parameters::{
     CreateImageOptions, ListImagesOptions, PushImageOptions, RemoveImageOptions, TagImageOptions,
 };
-use coracle::engine::docker::{ImagePullPolicy, Settings};
+use coracle::engine::docker::ImagePullPolicy;
 use coracle::engine::{Container, EngineError, LaunchFailure, LaunchStage, LaunchWatch};
 use futures::TryStreamExt as _;
 use tempfile::TempDir;
@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-use crate::harness::{Bench, DEADLINE, bench, on, settings};
+use crate::harness::{Bench, DEADLINE, bench, config, on};
 use crate::proxy::{Proxy, Spoil};
 
 /// A registry on a port of its own. The engine takes plain HTTP from 127.0.0.1.
@@ -34,11 +34,11 @@ impl Registry {
         let free = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = free.local_addr().expect("an address").to_string();
         drop(free);
-        let config = format!(
+        let settings = format!(
             "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: {address}}}\n",
             folder.path().join("data").display()
         );
-        std::fs::write(folder.path().join("config.yml"), config).expect("a file");
+        std::fs::write(folder.path().join("config.yml"), settings).expect("a file");
         let process = Command::new("docker-registry")
             .args(["serve", "config.yml"])
             .current_dir(folder.path())
@@ -47,11 +47,15 @@ impl Registry {
             .kill_on_drop(true)
             .spawn()
             .expect("docker-registry, from the Debian package of that name");
-        let docker = bollard::Docker::connect_with_unix(&settings("").host, 60, bollard::API_DEFAULT_VERSION)
-            .expect("a client")
-            .negotiate_version()
-            .await
-            .expect("an engine");
+        let docker = bollard::Docker::connect_with_unix(
+            &config("").host.to_string(),
+            60,
+            bollard::API_DEFAULT_VERSION,
+        )
+        .expect("a client")
+        .negotiate_version()
+        .await
+        .expect("an engine");
         let registry = Self { address, process, docker, _folder: folder };
         let listening = async {
             while TcpStream::connect(&registry.address).await.is_err() {
@@ -114,9 +118,10 @@ impl Registry {
 
 /// A bench that pulls, with its requests written down.
 fn pulling(image: &str, policy: ImagePullPolicy) -> (Bench, Arc<Proxy>) {
-    let mut settings = Settings { image_pull_policy: policy, ..settings(image) };
-    let proxy = Proxy::before(&mut settings);
-    (bench(settings), proxy)
+    let mut config = config(image);
+    config.config.image_pull_policy = policy;
+    let proxy = Proxy::before(&mut config);
+    (bench(&config), proxy)
 }
 
 fn pulls(proxy: &Proxy) -> usize {
@@ -198,15 +203,13 @@ async fn latest_is_pulled_and_what_is_there_serves_while_the_registry_is_down() 
 /// I3, I9
 #[tokio::test]
 async fn what_is_there_serves_while_the_registry_is_silent() {
-    let mut settings = Settings {
-        image_pull_policy: ImagePullPolicy::IfNotPresent,
-        timeout: Duration::from_secs(8),
-        ..settings("coracle/tiny:latest")
-    };
-    let proxy = Proxy::before(&mut settings);
+    let mut config = config("coracle/tiny:latest");
+    config.config.image_pull_policy = ImagePullPolicy::IfNotPresent;
+    config.config.timeout = "8s".parse().expect("a time-out");
+    let proxy = Proxy::before(&mut config);
     proxy.spoil("/images/create", Spoil::Hang);
     let proxied = Arc::clone(&proxy);
-    on(bench(settings), |bench| async move {
+    on(bench(&config), |bench| async move {
         launch_and_remove(&bench).await;
         launch_and_remove(&bench).await;
         assert_eq!(pulls(&proxied), 1);

@@ -48,7 +48,7 @@ async fn a_flood_of_odd_messages_leaves_memory_as_it_was() {
     server.ssh(&["true"]).output().await.assert_success();
     let before = resident_bytes(server.pid());
 
-    python(&server, "odd_messages.py", &["flood"]).output().await;
+    python(&server, "odd_messages.py", &["flood"]).output().await.assert_success();
 
     let grown = resident_bytes(server.pid()).saturating_sub(before);
     assert!(grown < 24 * MIB, "the server grew by {grown} bytes");

@@ -10,9 +10,10 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::endpoint::Endpoint;
+use super::Config;
+use super::connector::Connector;
 use super::error::translate;
-use super::{Settings, SettingsError};
+use super::tls::CertificateError;
 use crate::engine::EngineError;
 
 /// The engine is asked once for its version; it takes a millisecond when it is well.
@@ -38,9 +39,20 @@ impl Version {
     }
 }
 
+/// Why we cannot even prepare to talk to an engine.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// A certificate or key cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// The client library refuses.
+    #[error("the client cannot be set up: {0}")]
+    Client(#[from] Error),
+}
+
 #[derive(Debug)]
 pub(super) struct Client {
-    endpoint: Arc<Endpoint>,
+    connector: Arc<Connector>,
     bollard: bollard::Docker,
     /// The engine's API version, once it is known: `1.41`.
     version: Version,
@@ -49,20 +61,20 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(settings: &Settings) -> Result<Self, SettingsError> {
+    pub(super) fn new(config: &Config) -> Result<Self, SetupError> {
         let tasks = TaskTracker::new();
-        let endpoint = Arc::new(Endpoint::new(settings, tasks.clone())?);
+        let connector = Arc::new(Connector::new(config, tasks.clone())?);
         let version = Version::default();
         let transport = {
-            let endpoint = Arc::clone(&endpoint);
+            let connector = Arc::clone(&connector);
             let version = version.clone();
             move |mut request: BollardRequest| {
-                let endpoint = Arc::clone(&endpoint);
+                let connector = Arc::clone(&connector);
                 // bollard takes the version into account, but sends its paths without one.
                 if let Some(path) = version.get().and_then(|version| with_version(&version, request.uri())) {
                     *request.uri_mut() = path;
                 }
-                async move { Ok(endpoint.request(request).await?) }
+                async move { Ok(connector.request(request).await?) }
             }
         };
         let bollard = bollard::Docker::connect_with_custom_transport(
@@ -70,13 +82,12 @@ impl Client {
             Some("http://docker"),
             NEVER_SECONDS,
             bollard::API_DEFAULT_VERSION,
-        )
-        .map_err(|error| SettingsError::Host { host: settings.host.clone(), reason: error.to_string() })?;
-        Ok(Self { endpoint, bollard, version, asking: Mutex::new(()), tasks })
+        )?;
+        Ok(Self { connector, bollard, version, asking: Mutex::new(()), tasks })
     }
 
-    pub(super) fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
+    pub(super) fn connector(&self) -> &Connector {
+        &self.connector
     }
 
     /// Tasks that outlive a call.
@@ -101,9 +112,9 @@ impl Client {
         }
     }
 
-    /// An engine that was replaced by an older one is asked for its version again.
-    fn understand(&self, action: &'static str, error: &Error) -> EngineError {
-        let meaning = translate(self.endpoint.shown(), action, error);
+    /// What a failed call means. An engine that was replaced by an older one is asked for its version again.
+    pub(super) fn understand(&self, action: &'static str, error: &Error) -> EngineError {
+        let meaning = translate(self.connector.shown(), action, error);
         if matches!(&meaning, EngineError::Refused { status: 400, reason, .. } if reason.contains("is too new"))
         {
             self.version.set(None);
@@ -145,7 +156,7 @@ impl Client {
             Ok(())
         };
         match timeout(VERSION_DEADLINE, ask).await {
-            Ok(answer) => answer.map_err(|error: Error| translate(self.endpoint.shown(), action, &error)),
+            Ok(answer) => answer.map_err(|error: Error| translate(self.connector.shown(), action, &error)),
             Err(_) => Err(EngineError::TimedOut { action, after: VERSION_DEADLINE }),
         }
     }

@@ -14,7 +14,7 @@ use crate::any_case::{self, Spelling};
 use crate::value::{Pem, Section, Timeout, section};
 
 use values::TextOrList;
-pub use values::{ContainerName, Endpoint, IdleCommand, Program};
+pub use values::{ContainerName, Endpoint, EngineAddress, IdleCommand, Program};
 
 /// The image that containers are made of unless configured otherwise.
 const IMAGE_DEFAULT: &str = "coracle/guest";
@@ -166,13 +166,20 @@ impl Section for Platform {
     }
 }
 
-impl Platform {
-    /// As the Engine API takes it: `os[/architecture[/variant]]`. `None`: the engine's own.
+impl LaunchConfig {
+    /// The image that containers are made of.
     #[must_use]
-    pub fn query(&self) -> Option<String> {
+    pub fn image(&self) -> &str {
+        self.container.image.as_deref().unwrap_or(IMAGE_DEFAULT)
+    }
+}
+
+impl Platform {
+    /// As the Engine API takes it: `os[/architecture[/variant]]`, empty for the engine's own.
+    #[must_use]
+    pub fn query(&self) -> String {
         let parts = [self.os.as_str(), &self.architecture, &self.variant];
-        let query = parts.into_iter().take_while(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
-        (!query.is_empty()).then_some(query)
+        parts.into_iter().take_while(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
     }
 }
 
@@ -297,7 +304,13 @@ mod tests {
         ] {
             assert_eq!(endpoint(text).map(|endpoint| endpoint.to_string()).as_deref(), Ok(text));
         }
-        assert_eq!(endpoint("tcp://h:1/"), Ok(Endpoint::Tcp("h:1".to_owned())));
+        let tcp = |text: &str| match endpoint(text) {
+            Ok(Endpoint::Tcp(address)) => (address.host().to_owned(), address.port()),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(tcp("tcp://h:1/"), ("h".to_owned(), Some(1)));
+        assert_eq!(tcp("tcp://engine"), ("engine".to_owned(), None));
+        assert_eq!(tcp("tcp://[::1]:99"), ("::1".to_owned(), Some(99)));
         for text in [
             "",
             "/run/docker.sock",
@@ -306,6 +319,11 @@ mod tests {
             "tcp://h:1/path",
             "ssh://h",
             "http://u@h",
+            "http://h:1@h:1",
+            "tcp://h:",
+            "tcp://:2375",
+            "tcp://h:99999",
+            "tcp://::1",
         ] {
             assert!(endpoint(text).is_err(), "{text:?}");
         }
@@ -317,8 +335,8 @@ mod tests {
             Platform { os: os.into(), architecture: architecture.into(), variant: variant.into() }.query()
         };
 
-        assert_eq!(platform("", "", ""), None);
-        assert_eq!(platform("linux", "", "").as_deref(), Some("linux"));
-        assert_eq!(platform("linux", "arm", "v7").as_deref(), Some("linux/arm/v7"));
+        assert_eq!(platform("", "", ""), "");
+        assert_eq!(platform("linux", "", ""), "linux");
+        assert_eq!(platform("linux", "arm", "v7"), "linux/arm/v7");
     }
 }

@@ -19,9 +19,9 @@ use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
 use super::client::Client;
+use super::connector::Socket;
 use super::demux::Demultiplexer;
-use super::endpoint::Socket;
-use super::error::{answered, quote, translate};
+use super::error::{answered, quote};
 use crate::engine::{EngineError, Output, TerminalSize};
 
 /// The engine answers before it starts the program.
@@ -70,9 +70,8 @@ async fn request(client: &Client, exec: &str, mode: Mode) -> Result<Streams, Eng
         .header(UPGRADE, "tcp")
         .body(Full::new(Bytes::from(body.to_string())))
         .map_err(|error| failed(error.to_string()))?;
-    let endpoint = client.endpoint();
-    let response =
-        endpoint.request(request).await.map_err(|error| translate(endpoint.shown(), START, &error.into()))?;
+    let sent = client.connector().request(request).await;
+    let response = sent.map_err(|error| client.understand(START, &error.into()))?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Err(refusal(response).await);
     }
@@ -176,7 +175,7 @@ impl Source {
     }
 }
 
-/// The write half. Dropping it ends the program's input, as shutting it down does.
+/// The write half. Dropping it ends the program's input, as shutting it down does; over TLS only the latter.
 #[derive(Debug)]
 enum Writer {
     Unix(unix::OwnedWriteHalf),

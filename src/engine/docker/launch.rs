@@ -6,7 +6,7 @@ use bollard::errors::Error;
 use bollard::query_parameters::StartContainerOptions;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::error::{image_is_missing, translate};
+use super::error::image_is_missing;
 use super::pull::PullError;
 use super::reference::Reference;
 use super::{Docker, ImagePullPolicy, remove, spec};
@@ -26,7 +26,7 @@ pub(super) async fn launch(
     spec: &ContainerSpec,
     watch: &LaunchWatch,
 ) -> Result<ContainerId, LaunchFailure> {
-    let deadline = Instant::now() + docker.settings.timeout;
+    let deadline = Instant::now() + docker.config.timeout.get();
     let launch = Launch { docker, spec, watch, deadline };
     launch.check()?;
     let id = launch.create_with_image().await?;
@@ -46,9 +46,9 @@ struct Launch<'a> {
 impl Launch<'_> {
     /// Creates the container, with a pull before or after the attempt as the policy has it.
     async fn create_with_image(&self) -> Result<ContainerId, LaunchFailure> {
-        let image = self.docker.settings.image();
+        let image = self.docker.config.image();
         let floats = Reference::parse(image).floats();
-        let pulled = match self.docker.settings.image_pull_policy {
+        let pulled = match self.docker.config.image_pull_policy {
             ImagePullPolicy::Always => {
                 self.until_called_off(self.docker.pulls.own(image, &self.watch.stage))
                     .await?
@@ -64,7 +64,7 @@ impl Launch<'_> {
         let missing = matches!(&created, Err(failure) if image_is_missing(&failure.error));
         match (missing, pulled) {
             (true, Some(Err(error))) => Err(error.of(image).into()),
-            (true, None) if self.docker.settings.image_pull_policy == ImagePullPolicy::Never => {
+            (true, None) if self.docker.config.image_pull_policy == ImagePullPolicy::Never => {
                 Err(EngineError::NoSuchImage { image: image.to_owned() }.into())
             }
             (true, None) => {
@@ -87,7 +87,7 @@ impl Launch<'_> {
     async fn create(&self) -> Result<ContainerId, LaunchFailure> {
         self.check()?;
         self.watch.stage.send_replace(LaunchStage::Starting);
-        let (options, body) = spec::create_request(&self.docker.settings, self.spec);
+        let (options, body) = spec::create_request(&self.docker.config, self.spec);
         let docker = timeout_at(self.deadline, self.docker.client.bollard())
             .await
             .map_err(|_| self.timed_out(CREATE))??;
@@ -112,7 +112,7 @@ impl Launch<'_> {
     }
 
     fn create_failure(&self, error: &Error, in_time: bool) -> LaunchFailure {
-        let meaning = translate(self.docker.client.endpoint().shown(), CREATE, error);
+        let meaning = self.docker.client.understand(CREATE, error);
         // Only a status says that nothing was created; a broken connection leaves that open.
         let is_answer = matches!(error, Error::DockerResponseServerError { .. });
         let was_sent = !matches!(meaning, EngineError::Unreachable { .. });
@@ -128,7 +128,7 @@ impl Launch<'_> {
         let request = docker.start_container(id.as_str(), None::<StartContainerOptions>);
         match timeout_at(self.deadline, request).await {
             Ok(answer) => {
-                answer.map_err(|error| translate(self.docker.client.endpoint().shown(), START, &error))?;
+                answer.map_err(|error| self.docker.client.understand(START, &error))?;
                 self.check()
             }
             Err(_) => Err(self.timed_out(START)),
@@ -158,6 +158,6 @@ impl Launch<'_> {
     }
 
     fn timed_out(&self, action: &'static str) -> EngineError {
-        EngineError::TimedOut { action, after: self.docker.settings.timeout }
+        EngineError::TimedOut { action, after: self.docker.config.timeout.get() }
     }
 }

@@ -89,7 +89,7 @@ impl ProcessControl for DockerProcess {
 
     async fn signal(&self, signal: Signal) -> Result<(), EngineError> {
         let Some(pid) = self.begun().await? else { return Ok(()) };
-        if self.signal_path == SignalPath::Auto && self.client.endpoint().is_local() {
+        if self.signal_path == SignalPath::Auto && self.client.connector().is_local() {
             match signal::direct(pid, &self.container, signal).await {
                 Direct::Sent | Direct::Ended => return Ok(()),
                 Direct::Impossible => {}

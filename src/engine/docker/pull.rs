@@ -11,9 +11,8 @@ use futures::stream::StreamExt as _;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::Settings;
+use super::LaunchConfig;
 use super::client::Client;
-use super::error::translate;
 use super::reference::Reference;
 use crate::engine::{EngineError, LaunchStage, PullProgress};
 
@@ -76,9 +75,9 @@ struct State {
 }
 
 impl Pulls {
-    pub(super) fn new(client: Arc<Client>, settings: &Settings) -> Self {
-        let silence_max = settings.timeout / SILENCE_SHARE;
-        Self { client, platform: settings.platform.query(), silence_max, state: Mutex::default() }
+    pub(super) fn new(client: Arc<Client>, config: &LaunchConfig) -> Self {
+        let silence_max = config.timeout.get() / SILENCE_SHARE;
+        Self { client, platform: config.platform.query(), silence_max, state: Mutex::default() }
     }
 
     /// Pulls `image`, or waits for who already does. Dropping the last one who waits calls the pull off.
@@ -195,10 +194,8 @@ impl Pull {
         let mut layers = Layers::default();
         // What goes wrong past the first byte is in the messages, under HTTP status 200.
         while let Some(message) = next {
-            let message = message.map_err(|error| {
-                let endpoint = self.client.endpoint().shown();
-                PullError::from_engine(translate(endpoint, "pull the image", &error))
-            })?;
+            let message = message
+                .map_err(|error| PullError::from_engine(self.client.understand("pull the image", &error)))?;
             if layers.take(&message) {
                 progress.send_modify(|progress| layers.sum_up(progress));
             }

@@ -57,7 +57,7 @@ async def refused_opens(connection, times=200):
         window = raw.uint32(1 << 20), raw.uint32(32768)
         connection.send_packet(raw.OPEN, raw.string(b"nosuch@example.org"), raw.uint32(10_000 + number), *window)
     await command_works(connection)
-    # russh refuses an unknown type twice; no client that is in use opens one.
+    # russh refuses an unknown type twice (docs/limitations.md).
     if refused not in (times, 2 * times):
         sys.exit(f"{refused} of {times} opens refused")
 

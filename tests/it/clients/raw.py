@@ -67,7 +67,10 @@ class Channel(SSHClientChannel):
                 self.changed.clear()
                 await self.changed.wait()
 
-        await asyncio.wait_for(waiting(), seconds)
+        try:
+            await asyncio.wait_for(waiting(), seconds)
+        except asyncio.TimeoutError:
+            raise asyncio.TimeoutError(f"messages {self.messages}, output {self.output[-200:]!r}, status {self.status}")
 
     async def closed(self, seconds):
         await self.wait(lambda: CLOSE in self.messages, seconds)

@@ -49,7 +49,8 @@ impl Sshd {
         drop(probe);
         let port = address.port().to_string();
         // On the host's own loopback, as the server under test: no bridge in between.
-        let mut arguments = vec!["run", "-d", "--init", "--network", "host", "--label", "coracle.oracle=1", "-v", &mount];
+        let mut arguments =
+            vec!["run", "-d", "--init", "--network", "host", "--label", "coracle.oracle=1", "-v", &mount];
         // Without the file sshd complains on the user's terminal.
         let start = "mkdir -p /run/sshd; touch /var/log/lastlog /var/log/wtmp; exec /usr/sbin/sshd \"$@\"";
         arguments.extend(["--entrypoint", "/bin/sh", "--user", "0", IMAGE, "-c", start, "sh", "-D", "-e"]);

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use hyper::http::uri::Authority;
 use schemars::JsonSchema;
 use serde::de::value::{SeqAccessDeserializer, StrDeserializer};
 use serde::de::{Deserializer, Error, IntoDeserializer, SeqAccess, Visitor};
@@ -19,11 +20,19 @@ pub enum Endpoint {
     /// `unix://`: a socket's path.
     Unix(PathBuf),
     /// `tcp://host:port`: HTTP, or HTTPS when a certificate is configured.
-    Tcp(String),
+    Tcp(EngineAddress),
     /// `http://host:port`.
-    Http(String),
+    Http(EngineAddress),
     /// `https://host:port`.
-    Https(String),
+    Https(EngineAddress),
+}
+
+/// A host, and a port where it is not the scheme's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineAddress {
+    /// An IPv6 address without its brackets.
+    host: String,
+    port: Option<u16>,
 }
 
 /// A container's name, or nothing.
@@ -64,18 +73,54 @@ impl FromStr for Endpoint {
     fn from_str(text: &str) -> Result<Self, String> {
         let (scheme, rest) = text.trim().split_once("://").unwrap_or(("", text));
         // Something behind the authority would be a path, which no engine has.
-        let authority = rest.strip_suffix('/').unwrap_or(rest);
-        let sound = !authority.is_empty() && !authority.contains(['/', '?', '#', '@', ' ']);
-        match scheme {
-            "unix" if Path::new(rest).is_absolute() => Ok(Self::Unix(PathBuf::from(rest))),
-            "tcp" if sound => Ok(Self::Tcp(authority.to_owned())),
-            "http" if sound => Ok(Self::Http(authority.to_owned())),
-            "https" if sound => Ok(Self::Https(authority.to_owned())),
-            _ => Err(format!(
+        let address = || EngineAddress::parse(rest.strip_suffix('/').unwrap_or(rest));
+        let endpoint = match scheme {
+            "unix" => Path::new(rest).is_absolute().then(|| Self::Unix(PathBuf::from(rest))),
+            "tcp" => address().map(Self::Tcp),
+            "http" => address().map(Self::Http),
+            "https" => address().map(Self::Https),
+            _ => None,
+        };
+        endpoint.ok_or_else(|| {
+            format!(
                 "expected `unix:///path/to/socket`, `tcp://host:port`, `http://host:port` or `https://host:port`, \
                  not `{text}`"
-            )),
-        }
+            )
+        })
+    }
+}
+
+impl EngineAddress {
+    /// `host`, `host:port` or `[IPv6]:port`.
+    fn parse(text: &str) -> Option<Self> {
+        let authority: Authority = text.parse().ok()?;
+        let host = authority.host();
+        // Neither a user before the host nor an odd port behind it.
+        let port = match authority.as_str().strip_prefix(host)? {
+            "" => None,
+            rest => Some(rest.strip_prefix(':')?.parse().ok()?),
+        };
+        let host = host.trim_matches(['[', ']']);
+        (!host.is_empty()).then(|| Self { host: host.to_owned(), port })
+    }
+
+    /// A name or an IP address.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port, if one is configured.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+}
+
+impl fmt::Display for EngineAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') { write!(f, "[{}]", self.host) } else { f.write_str(&self.host) }?;
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
     }
 }
 

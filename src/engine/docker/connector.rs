@@ -1,7 +1,6 @@
-//! Where the engine listens, and one HTTP/1.1 request to it over a connection of its own.
+//! The way to the engine: each HTTP/1.1 request goes over a connection of its own.
 
 use std::io;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -19,8 +18,8 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::task::TaskTracker;
 
 use super::error::ConnectFailed;
-use super::tls::Tls;
-use super::{Settings, SettingsError};
+use super::tls::{CertificateError, Tls};
+use super::{Config, Endpoint};
 
 /// A connect that takes longer goes nowhere.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
@@ -29,20 +28,15 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 const PLAIN_PORT: u16 = 2375;
 const TLS_PORT: u16 = 2376;
 
-/// Where the engine listens.
+/// The way to the engine.
 #[derive(Debug)]
-pub(super) struct Endpoint {
-    /// `docker.host` as configured.
+pub(super) struct Connector {
+    endpoint: Endpoint,
+    /// `endpoint` as errors tell it.
     shown: String,
-    address: Address,
+    tls: Option<Tls>,
     /// The tasks that drive connections.
     tasks: TaskTracker,
-}
-
-#[derive(Debug)]
-enum Address {
-    Unix(PathBuf),
-    Tcp { host: String, port: u16, tls: Option<Tls> },
 }
 
 /// A failed request.
@@ -63,36 +57,10 @@ impl From<RequestError> for bollard::errors::Error {
     }
 }
 
-impl Endpoint {
-    pub(super) fn new(settings: &Settings, tasks: TaskTracker) -> Result<Self, SettingsError> {
-        let host = settings.host.as_str();
-        let bad = |reason: &str| SettingsError::Host { host: host.to_owned(), reason: reason.to_owned() };
-        let (scheme, rest) = host
-            .split_once("://")
-            .ok_or_else(|| bad("it does not begin with `unix://`, `tcp://`, `http://` or `https://`"))?;
-        let address = match scheme {
-            "unix" if rest.starts_with('/') => Address::Unix(PathBuf::from(rest)),
-            "unix" => return Err(bad("the path of the socket is not absolute")),
-            "https" => Self::tcp(rest, Some(Tls::new(settings)?)).ok_or_else(|| bad("no HOST:PORT"))?,
-            // As with Docker's own client, certificates turn `tcp` into TLS.
-            "tcp" if settings.has_certificates() => {
-                Self::tcp(rest, Some(Tls::new(settings)?)).ok_or_else(|| bad("no HOST:PORT"))?
-            }
-            "http" if settings.has_certificates() => {
-                return Err(bad("certificates are configured, but `http` does not use any"));
-            }
-            "tcp" | "http" => Self::tcp(rest, None).ok_or_else(|| bad("no HOST:PORT"))?,
-            _ => return Err(bad("the scheme is none of `unix`, `tcp`, `http`, `https`")),
-        };
-        Ok(Self { shown: host.to_owned(), address, tasks })
-    }
-
-    fn tcp(rest: &str, tls: Option<Tls>) -> Option<Address> {
-        let authority: hyper::http::uri::Authority = rest.trim_end_matches('/').parse().ok()?;
-        let default_port = if tls.is_some() { TLS_PORT } else { PLAIN_PORT };
-        let host = authority.host().trim_matches(['[', ']']).to_owned();
-        let sound = !host.is_empty() && !authority.as_str().contains('@');
-        sound.then(|| Address::Tcp { host, port: authority.port_u16().unwrap_or(default_port), tls })
+impl Connector {
+    pub(super) fn new(config: &Config, tasks: TaskTracker) -> Result<Self, CertificateError> {
+        let tls = config.uses_tls().then(|| Tls::new(config)).transpose()?;
+        Ok(Self { endpoint: config.host.clone(), shown: config.host.to_string(), tls, tasks })
     }
 
     /// `docker.host` as configured.
@@ -102,7 +70,7 @@ impl Endpoint {
 
     /// Whether the engine may see the same processes as we do.
     pub(super) fn is_local(&self) -> bool {
-        matches!(self.address, Address::Unix(_))
+        matches!(self.endpoint, Endpoint::Unix(_))
     }
 
     /// Sends one request and returns its answer. Dropping the answer's body closes the connection.
@@ -128,25 +96,26 @@ impl Endpoint {
     }
 
     fn host_header(&self) -> HeaderValue {
-        let name = match &self.address {
-            Address::Unix(_) => return HeaderValue::from_static("docker"),
-            Address::Tcp { host, port, .. } if host.contains(':') => format!("[{host}]:{port}"),
-            Address::Tcp { host, port, .. } => format!("{host}:{port}"),
+        let host = match &self.endpoint {
+            Endpoint::Unix(_) => None,
+            Endpoint::Tcp(address) | Endpoint::Http(address) | Endpoint::Https(address) => {
+                HeaderValue::from_str(&address.to_string()).ok()
+            }
         };
-        HeaderValue::from_str(&name).unwrap_or_else(|_| HeaderValue::from_static("docker"))
+        host.unwrap_or_else(|| HeaderValue::from_static("docker"))
     }
 
     async fn connect(&self) -> io::Result<Socket> {
-        match &self.address {
-            Address::Unix(path) => Ok(Socket::Unix(UnixStream::connect(path).await?)),
-            Address::Tcp { host, port, tls } => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                stream.set_nodelay(true)?;
-                match tls {
-                    Some(tls) => Ok(Socket::Tls(Box::new(tls.connect(host, stream).await?))),
-                    None => Ok(Socket::Tcp(stream)),
-                }
-            }
+        let address = match &self.endpoint {
+            Endpoint::Unix(path) => return Ok(Socket::Unix(UnixStream::connect(path).await?)),
+            Endpoint::Tcp(address) | Endpoint::Http(address) | Endpoint::Https(address) => address,
+        };
+        let port = address.port().unwrap_or(if self.tls.is_some() { TLS_PORT } else { PLAIN_PORT });
+        let stream = TcpStream::connect((address.host(), port)).await?;
+        stream.set_nodelay(true)?;
+        match &self.tls {
+            Some(tls) => Ok(Socket::Tls(Box::new(tls.connect(address.host(), stream).await?))),
+            None => Ok(Socket::Tcp(stream)),
         }
     }
 }
@@ -191,37 +160,6 @@ impl AsyncWrite for Socket {
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn endpoint(host: &str) -> Result<Endpoint, SettingsError> {
-        Endpoint::new(&Settings { host: host.to_owned(), ..Settings::default() }, TaskTracker::new())
-    }
-
-    #[test]
-    fn every_documented_scheme_is_understood() {
-        let tcp = |host: &str| match endpoint(host).expect("a good host").address {
-            Address::Tcp { host, port, tls } => (host, port, tls.is_some()),
-            Address::Unix(path) => panic!("{path:?}"),
-        };
-
-        assert!(endpoint("unix:///run/x.sock").expect("a good host").is_local());
-        assert_eq!(tcp("tcp://10.0.0.1:2375"), ("10.0.0.1".to_owned(), 2375, false));
-        assert_eq!(tcp("http://engine/"), ("engine".to_owned(), 2375, false));
-        assert_eq!(tcp("https://[::1]:99"), ("::1".to_owned(), 99, true));
-    }
-
-    #[test]
-    fn what_is_no_endpoint_is_named() {
-        for host in
-            ["", "/var/run/docker.sock", "unix://docker.sock", "ssh://host", "tcp://", "tcp://user@host"]
-        {
-            assert!(matches!(endpoint(host), Err(SettingsError::Host { .. })), "{host}");
         }
     }
 }
