@@ -99,7 +99,7 @@ impl App {
 /// Removes what an earlier run left, and starts the task that removes what this one cannot.
 async fn start_reaper(engine: &Arc<dyn Engine>, state: &StateDir) -> (Reaper, ReaperTask) {
     let reaper = Reaper::default();
-    Reaper::reap_leftovers(engine.as_ref(), state.instance()).await;
+    reaper.start(engine.as_ref(), state.instance()).await;
     let stop = CancellationToken::new();
     let task = Drain::default();
     task.tasks.spawn(reaper.clone().run(Arc::clone(engine), state.instance().clone(), stop.clone()));

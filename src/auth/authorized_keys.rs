@@ -60,22 +60,28 @@ async fn read(path: &Path) -> std::io::Result<String> {
     if metadata.len() > FILE_BYTES_MAX {
         return Err(std::io::Error::other(format!("it is larger than {FILE_BYTES_MAX} bytes")));
     }
-    let mut text = String::new();
-    file.take(FILE_BYTES_MAX).read_to_string(&mut text).await?;
-    Ok(text)
+    let mut text = Vec::new();
+    file.take(FILE_BYTES_MAX).read_to_end(&mut text).await?;
+    // A comment in another encoding must not keep everybody out.
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
+/// The first line with the key decides, as at sshd.
 fn find(text: &str, key: &PublicKey, path: &Path) -> bool {
-    text.lines().enumerate().any(|(index, line)| match parse(line) {
-        Line::Key { blob, restricted } if blob == key.blob => {
-            if restricted {
-                // A restriction that is not enforced must not be taken for one that is.
-                tracing::warn!(path = %path.display(), line = index + 1, "a key with options is not accepted yet");
-            }
-            !restricted
+    let mut lines = text.lines().enumerate();
+    let found = lines.find_map(|(index, line)| match parse(line) {
+        Line::Key { blob, restricted } if blob == key.blob => Some((index + 1, restricted)),
+        Line::Key { .. } | Line::Other => None,
+    });
+    match found {
+        Some((line, true)) => {
+            // A restriction that is not enforced must not be taken for one that is.
+            tracing::warn!(path = %path.display(), line, "a key with options is not accepted yet");
+            false
         }
-        Line::Key { .. } | Line::Other => false,
-    })
+        Some((_, false)) => true,
+        None => false,
+    }
 }
 
 enum Line {
@@ -153,7 +159,9 @@ mod tests {
 
     #[test]
     fn a_key_with_options_grants_nothing_while_options_are_not_enforced() {
-        assert!(!finds(&format!("restrict,command=\"echo \\\"no\\\" more\" {KEY}")));
+        let restricted = format!("restrict,command=\"echo \\\"no\\\" more\" {KEY}\n");
+        assert!(!finds(&restricted));
+        assert!(!finds(&format!("{restricted}{KEY}\n")), "the first line decides");
     }
 
     #[test]
@@ -173,6 +181,17 @@ mod tests {
         assert!(matches!(judge(&keys, "alice").await, Verdict::Accept(_)));
         assert_eq!(judge(&keys, "bob").await, Verdict::Deny);
         assert_eq!(judge(&keys, "../alice").await, Verdict::Deny);
+    }
+
+    #[tokio::test]
+    async fn a_comment_in_another_encoding_keeps_nobody_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        std::fs::write(&path, [b"# J\xf6rg\n", KEY.as_bytes()].concat()).unwrap();
+
+        let keys = AuthorizedKeys::new(path.display().to_string().parse().ok());
+
+        assert!(matches!(judge(&keys, "alice").await, Verdict::Accept(_)));
     }
 
     #[tokio::test]

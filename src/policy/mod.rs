@@ -82,7 +82,7 @@ pub enum Denied {
     #[error("{0} requests are switched off")]
     Disabled(&'static str),
     /// No such subsystem is configured.
-    #[error("there is no subsystem `{0}`")]
+    #[error("there is no subsystem {0:?}")]
     NoSuchSubsystem(String),
     /// No program can be given an argument with a NUL in it.
     #[error("the command has a NUL in it")]

@@ -58,6 +58,8 @@ impl Lease {
             abandoned: abandoned.clone(),
             launch_timeout: pool.launch_timeout,
         };
+        // Before the engine can have anything of it that the reaper might find.
+        tenancy.reaper.lend(&tenancy.connection);
         pool.tasks.spawn(async move {
             tenancy.run(spec).await;
             removed_sender.send_replace(true);
@@ -97,15 +99,27 @@ struct Tenancy {
     launch_timeout: Duration,
 }
 
+/// How a launch ended, for the one who cleans up.
+enum Launched {
+    Container(Arc<dyn Container>),
+    Nothing { maybe_left: bool },
+}
+
 impl Tenancy {
     async fn run(self, spec: ContainerSpec) {
-        let Some(container) = self.launch(&spec).await else { return };
-        self.abandoned.cancelled().await;
-        self.remove(container.as_ref()).await;
+        let sure = match self.launch(&spec).await {
+            Launched::Container(container) => {
+                self.abandoned.cancelled().await;
+                self.remove(container.as_ref()).await;
+                true
+            }
+            Launched::Nothing { maybe_left } => !maybe_left,
+        };
+        self.reaper.take_back(&self.connection, sure);
     }
 
     /// Runs the launch to its end, whoever has gone meanwhile; a late container is removed.
-    async fn launch(&self, spec: &ContainerSpec) -> Option<Arc<dyn Container>> {
+    async fn launch(&self, spec: &ContainerSpec) -> Launched {
         let watch = LaunchWatch { abandoned: self.abandoned.clone(), ..LaunchWatch::default() };
         let mut stage = watch.stage.subscribe();
         let deadline = sleep_until(Instant::now() + self.launch_timeout);
@@ -130,16 +144,13 @@ impl Tenancy {
         match result {
             Ok(container) if late => {
                 self.remove(container.as_ref()).await;
-                None
+                Launched::Nothing { maybe_left: false }
             }
             Ok(container) => {
                 self.state.send_replace(LaunchState::Ready(Arc::clone(&container)));
-                Some(container)
+                Launched::Container(container)
             }
             Err(failure) => {
-                if failure.maybe_left {
-                    self.reaper.search(&self.connection);
-                }
                 if matches!(failure.error, EngineError::Abandoned) {
                     tracing::debug!(
                         connection = self.connection,
@@ -150,7 +161,7 @@ impl Tenancy {
                     let error = LaunchError::Engine(Arc::new(failure.error));
                     self.state.send_replace(LaunchState::Failed(error));
                 }
-                None
+                Launched::Nothing { maybe_left: failure.maybe_left }
             }
         }
     }

@@ -1,4 +1,5 @@
-//! Removes what nobody could: at the start what a crashed predecessor left, later what an engine's fault kept.
+//! Removes what nobody could: what an earlier run left, what an engine's fault kept, what came after its launch was
+//! given up. Whatever carries our instance's label and is on loan to nobody goes.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,11 +16,13 @@ use crate::ids::{ContainerId, InstanceId};
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 /// Longest pause between tries while the engine is away.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// How long the look for a predecessor's containers may hold up the start.
+/// Between two looks at what the engine has of ours.
+const TICK: Duration = Duration::from_mins(1);
+/// How long the first look may hold up the start.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A handle to the list of what is to be removed. Its length is bounded by the number of containers we ever made
-/// and could not remove, so it needs no limit of its own.
+/// A handle to what is on loan and what is to be removed. Neither can outgrow the number of containers that we made
+/// and that still exist, so they need no limits of their own.
 #[derive(Clone, Debug, Default)]
 pub struct Reaper {
     shared: Arc<Shared>,
@@ -27,51 +30,57 @@ pub struct Reaper {
 
 #[derive(Debug, Default)]
 struct Shared {
-    todo: Mutex<Todo>,
+    books: Mutex<Books>,
     work: Notify,
 }
 
-#[derive(Debug, Default, Clone)]
-struct Todo {
-    /// Containers to remove.
-    containers: HashSet<ContainerId>,
-    /// Connections whose containers are to be looked for: the engine did not say whether it made one.
-    connections: HashSet<String>,
+#[derive(Debug, Default)]
+struct Books {
+    /// Connections whose container is on its way, on loan, or being removed by its own task.
+    on_loan: HashSet<String>,
+    /// Containers that their own task could not remove.
+    left: HashSet<ContainerId>,
+    /// A look at the engine is due, whatever the time.
+    look: bool,
 }
 
 impl Reaper {
+    /// A connection's container is its own task's business from here on.
+    pub(super) fn lend(&self, connection: &str) {
+        self.with_books(|books| books.on_loan.insert(connection.to_owned()));
+    }
+
+    /// The task has done what it could. `sure`: nothing of it is left.
+    pub(super) fn take_back(&self, connection: &str, sure: bool) {
+        self.with_books(|books| {
+            books.on_loan.remove(connection);
+            books.look |= !sure;
+        });
+        if !sure {
+            self.shared.work.notify_one();
+        }
+    }
+
     /// Takes over a container that could not be removed. Never waits.
-    pub fn take(&self, id: &ContainerId) {
-        self.with_todo(|todo| todo.containers.insert(id.clone()));
+    pub(super) fn take(&self, id: &ContainerId) {
+        self.with_books(|books| books.left.insert(id.clone()));
         self.shared.work.notify_one();
     }
 
-    /// Looks for containers of a connection and removes them. Never waits.
-    pub fn search(&self, connection: &str) {
-        self.with_todo(|todo| todo.connections.insert(connection.to_owned()));
-        self.shared.work.notify_one();
-    }
-
-    /// Whether nothing is left to do.
+    /// Whether nothing is known to be left.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.with_todo(|todo| todo.containers.is_empty() && todo.connections.is_empty())
+        self.with_books(|books| books.left.is_empty() && !books.look)
     }
 
-    /// Removes everything that carries the instance's label. For the start, when nothing is on loan yet.
-    pub async fn reap_leftovers(engine: &dyn Engine, instance: &InstanceId) {
-        let reap = async {
-            for left in engine.list_owned(instance).await? {
-                engine.remove(&left.id).await?;
-                tracing::info!(container = %left.id, connection = left.connection, "removed a leftover");
-            }
-            Ok::<_, EngineError>(())
-        };
-        match timeout(START_TIMEOUT, reap).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "cannot look for leftovers of an earlier run"),
-            Err(_) => tracing::warn!("the engine takes long to say what an earlier run left"),
+    /// The look at the start, which finds what an earlier run left. What cannot be done in time is done later.
+    pub async fn start(&self, engine: &dyn Engine, instance: &InstanceId) {
+        match timeout(START_TIMEOUT, self.look(engine, instance)).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => tracing::warn!(%error, "cannot look for leftovers of an earlier run yet"),
+            Err(_) => tracing::warn!("the engine takes long to tell what an earlier run left"),
         }
+        self.with_books(|books| books.look = true);
     }
 
     /// Works until `stop`, and then until nothing is left to do; whoever stops it sets the deadline.
@@ -82,9 +91,10 @@ impl Reaper {
                 tokio::select! {
                     () = self.shared.work.notified() => {}
                     () = stop.cancelled() => return,
+                    () = sleep(TICK) => self.with_books(|books| books.look = true),
                 }
             }
-            match self.work_through(engine.as_ref(), &instance).await {
+            match self.work(engine.as_ref(), &instance).await {
                 Ok(()) => pause = PAUSE_MIN,
                 Err(error) => {
                     tracing::warn!(%error, "cannot remove a container yet");
@@ -95,27 +105,43 @@ impl Reaper {
         }
     }
 
-    async fn work_through(&self, engine: &dyn Engine, instance: &InstanceId) -> Result<(), EngineError> {
-        let todo = self.with_todo(|todo| todo.clone());
-        if !todo.connections.is_empty() {
-            for owned in engine.list_owned(instance).await? {
-                if owned.connection.is_some_and(|connection| todo.connections.contains(&connection)) {
-                    engine.remove(&owned.id).await?;
+    async fn work(&self, engine: &dyn Engine, instance: &InstanceId) -> Result<(), EngineError> {
+        if self.with_books(|books| std::mem::take(&mut books.look))
+            && let Err(error) = self.look(engine, instance).await
+        {
+            self.with_books(|books| books.look = true);
+            return Err(error);
+        }
+        let left: Vec<ContainerId> = self.with_books(|books| books.left.iter().cloned().collect());
+        let mut failed = None;
+        for id in left {
+            // One that cannot be removed must not keep the others.
+            match engine.remove(&id).await {
+                Ok(()) => {
+                    tracing::info!(container = %id, "reaped");
+                    self.with_books(|books| books.left.remove(&id));
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Notes whatever the engine has of ours that is on loan to nobody.
+    async fn look(&self, engine: &dyn Engine, instance: &InstanceId) -> Result<(), EngineError> {
+        let owned = engine.list_owned(instance).await?;
+        self.with_books(|books| {
+            for container in owned {
+                let lent = container.connection.is_some_and(|connection| books.on_loan.contains(&connection));
+                if !lent {
+                    books.left.insert(container.id);
                 }
             }
-            self.with_todo(|list| {
-                list.connections.retain(|connection| !todo.connections.contains(connection));
-            });
-        }
-        for id in &todo.containers {
-            engine.remove(id).await?;
-            tracing::info!(container = %id, "reaped");
-            self.with_todo(|list| list.containers.remove(id));
-        }
+        });
         Ok(())
     }
 
-    fn with_todo<T>(&self, change: impl FnOnce(&mut Todo) -> T) -> T {
-        change(&mut self.shared.todo.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with_books<T>(&self, change: impl FnOnce(&mut Books) -> T) -> T {
+        change(&mut self.shared.books.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{LaunchError, LaunchState, Lease, Pool, Reaper};
-use crate::engine::fake::{Call, FakeEngine, Fault, Step};
-use crate::engine::{ContainerSpec, Engine, EngineError, LABEL_CONNECTION, LABEL_INSTANCE};
+use crate::engine::fake::{FakeEngine, Fault, Step};
+use crate::engine::{ContainerSpec, Engine, EngineError, LABEL_CONNECTION, LABEL_INSTANCE, LaunchWatch};
 use crate::ids::InstanceId;
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -37,6 +37,14 @@ impl House {
         let labels = [(LABEL_CONNECTION, "c1".to_owned()), (LABEL_INSTANCE, self.instance.to_string())];
         let labels: BTreeMap<_, _> = labels.map(|(name, value)| (name.to_owned(), value)).into();
         self.pool.lease(ContainerSpec { name: "c1".to_owned(), hostname: "c1".to_owned(), labels })
+    }
+
+    /// A container that no lease knows.
+    async fn leave_behind(&self, instance: &InstanceId) {
+        let labels = [(LABEL_CONNECTION, "gone".to_owned()), (LABEL_INSTANCE, instance.to_string())];
+        let labels: BTreeMap<_, _> = labels.map(|(name, value)| (name.to_owned(), value)).into();
+        let spec = ContainerSpec { name: "gone".to_owned(), hostname: "gone".to_owned(), labels };
+        self.engine.launch(&spec, &LaunchWatch::default()).await.unwrap();
     }
 
     /// Waits until every task is done: whatever is left then stays left.
@@ -135,16 +143,59 @@ async fn what_cannot_be_removed_is_removed_once_the_engine_is_back() {
 }
 
 /// L8
-#[tokio::test]
-async fn leftovers_of_this_instance_are_reaped_and_nobody_elses() {
-    let (ours, theirs) = (House::new(DEADLINE), InstanceId::random());
-    let lease = ours.lease();
+#[tokio::test(start_paused = true)]
+async fn leftovers_of_this_instance_are_reaped_and_nobody_elses_nor_what_is_on_loan() {
+    let (house, other) = (House::new(DEADLINE), House::new(DEADLINE));
+    let port: Arc<dyn Engine> = Arc::new(house.engine.clone());
+    for instance in [&house.instance, &other.instance] {
+        house.leave_behind(instance).await;
+    }
+    let lease = house.lease();
     outcome(&lease).await;
+    let stop = CancellationToken::new();
 
-    Reaper::reap_leftovers(&ours.engine, &theirs).await;
-    assert_eq!(ours.engine.live(), 1);
-    Reaper::reap_leftovers(&ours.engine, &ours.instance).await;
+    house.reaper.start(port.as_ref(), &house.instance).await;
+    let reaping = house.tasks.spawn(house.reaper.clone().run(port, house.instance.clone(), stop.clone()));
+    stop.cancel();
+    soon(reaping).await.unwrap();
 
-    assert_eq!(ours.engine.live(), 0);
-    assert!(ours.engine.calls().iter().any(|call| matches!(call, Call::Remove(_))));
+    assert_eq!(house.engine.live(), 2, "what is on loan, and the other instance's");
+    soon(lease.give_back()).await;
+    assert_eq!(house.engine.live(), 1);
+}
+
+/// L8
+#[tokio::test(start_paused = true)]
+async fn leftovers_are_reaped_also_when_the_engine_comes_up_after_us() {
+    let house = House::new(DEADLINE);
+    let port: Arc<dyn Engine> = Arc::new(house.engine.clone());
+    house.leave_behind(&house.instance).await;
+    house.engine.break_step(Step::List, House::unreachable());
+    let stop = CancellationToken::new();
+
+    house.reaper.start(port.as_ref(), &house.instance).await;
+    let reaping = house.tasks.spawn(house.reaper.clone().run(port, house.instance.clone(), stop.clone()));
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(house.engine.live(), 1);
+    house.engine.mend(Step::List);
+    stop.cancel();
+
+    soon(reaping).await.unwrap();
+    assert_eq!(house.engine.live(), 0);
+}
+
+/// L6
+#[tokio::test(start_paused = true)]
+async fn what_appears_after_its_launch_was_given_up_is_found_by_the_next_look() {
+    let house = House::new(DEADLINE);
+    let port: Arc<dyn Engine> = Arc::new(house.engine.clone());
+    let stop = CancellationToken::new();
+    let reaping = house.tasks.spawn(house.reaper.clone().run(port, house.instance.clone(), stop.clone()));
+
+    house.leave_behind(&house.instance).await;
+    tokio::time::sleep(Duration::from_mins(2)).await;
+
+    assert_eq!(house.engine.live(), 0);
+    stop.cancel();
+    soon(reaping).await.unwrap();
 }

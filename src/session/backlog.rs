@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use tokio::task::spawn_blocking;
 
-use super::budget::Budget;
+use super::budget::{Budget, InFlight, cost};
 
 /// Size at which a file is closed and the next one begun. A file gives its room back once all of it was read, so a
 /// long stream that is always a little behind does not pile up.
@@ -23,7 +23,7 @@ const READ_BACK_BYTES: u64 = 1 << 20;
 pub(super) struct Backlog {
     budget: Arc<Budget>,
     memory: VecDeque<Bytes>,
-    memory_bytes: u64,
+    memory_cost: u64,
     segments: VecDeque<Segment>,
 }
 
@@ -47,26 +47,27 @@ struct Segment {
 
 impl Backlog {
     pub(super) fn new(budget: Arc<Budget>) -> Self {
-        Self { budget, memory: VecDeque::new(), memory_bytes: 0, segments: VecDeque::new() }
+        Self { budget, memory: VecDeque::new(), memory_cost: 0, segments: VecDeque::new() }
     }
 
     /// Appends. Not cancel safe.
-    pub(super) async fn push(&mut self, chunks: Vec<Bytes>) -> Result<(), BacklogError> {
+    pub(super) async fn push(&mut self, chunks: Vec<InFlight>) -> Result<(), BacklogError> {
         let mut to_disk = Vec::new();
-        let mut disk_bytes: u64 = 0;
         for chunk in chunks {
-            let size = chunk.len() as u64;
             // Once something waits on disk, all that follows must queue behind it.
-            let fits = self.memory_bytes + size <= self.budget.memory_bytes();
+            let fits = self.memory_cost + cost(chunk.len()) <= self.budget.memory_bytes();
             if self.segments.is_empty() && to_disk.is_empty() && fits {
-                self.memory_bytes += size;
-                self.memory.push_back(chunk);
+                self.keep(chunk.bytes().clone());
             } else {
-                disk_bytes += size;
                 to_disk.push(chunk);
             }
         }
-        if to_disk.is_empty() { Ok(()) } else { self.spill(to_disk, disk_bytes).await }
+        if to_disk.is_empty() { Ok(()) } else { self.spill(to_disk).await }
+    }
+
+    fn keep(&mut self, chunk: Bytes) {
+        self.memory_cost += cost(chunk.len());
+        self.memory.push_back(chunk);
     }
 
     /// The next bytes, if any. They stay until [`Backlog::advance`]. Not cancel safe.
@@ -78,8 +79,7 @@ impl Backlog {
             if segment.read == segment.written {
                 self.segments.pop_front();
             }
-            self.memory_bytes += chunk.len() as u64;
-            self.memory.push_back(chunk);
+            self.keep(chunk);
         }
         Ok(self.memory.front().cloned())
     }
@@ -87,10 +87,13 @@ impl Backlog {
     /// Takes `count` bytes off the front.
     pub(super) fn advance(&mut self, count: usize) {
         if let Some(front) = self.memory.front_mut() {
-            let taken = front.split_to(count.min(front.len()));
-            self.memory_bytes -= taken.len() as u64;
+            let before = cost(front.len());
+            let _taken = front.split_to(count.min(front.len()));
             if front.is_empty() {
                 self.memory.pop_front();
+                self.memory_cost -= before;
+            } else {
+                self.memory_cost -= before - cost(front.len());
             }
         }
     }
@@ -98,31 +101,27 @@ impl Backlog {
     /// Drops everything.
     pub(super) fn discard(&mut self) {
         self.memory.clear();
-        self.memory_bytes = 0;
+        self.memory_cost = 0;
         self.segments.clear();
     }
 
-    async fn spill(&mut self, chunks: Vec<Bytes>, bytes: u64) -> Result<(), BacklogError> {
+    async fn spill(&mut self, chunks: Vec<InFlight>) -> Result<(), BacklogError> {
+        if self.segments.back().is_none_or(|segment| segment.written >= SEGMENT_BYTES) {
+            let segment = Segment::create(&self.budget).await?;
+            self.segments.push_back(segment);
+        }
+        let bytes = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        let Some(segment) = self.segments.back_mut() else { return Err(BacklogError::Full) };
         if !self.budget.spill(bytes) {
             return Err(BacklogError::Full);
         }
-        if self.segments.back().is_none_or(|segment| segment.written >= SEGMENT_BYTES) {
-            match Segment::create(&self.budget).await {
-                Ok(segment) => self.segments.push_back(segment),
-                Err(error) => {
-                    self.budget.unspill(bytes);
-                    return Err(error.into());
-                }
-            }
-        }
-        let Some(segment) = self.segments.back_mut() else { return Err(BacklogError::Full) };
         let (file, at) = (Arc::clone(&segment.file), segment.written);
-        // Counted on the segment from here on, which gives it back when dropped, written or not.
+        // Counted on the segment before anything can cut us short: it gives the room back when dropped.
         segment.written += bytes;
         blocking(move || {
             let mut at = at;
             chunks.iter().try_for_each(|chunk| {
-                file.write_all_at(chunk, at)?;
+                file.write_all_at(chunk.bytes(), at)?;
                 at += chunk.len() as u64;
                 Ok(())
             })
@@ -184,6 +183,10 @@ mod tests {
         Backlog::new(Budgets::new(limits, directory.to_owned()).of_connection())
     }
 
+    fn chunk(backlog: &Backlog, bytes: &[u8]) -> InFlight {
+        backlog.budget.take_in(bytes).unwrap()
+    }
+
     async fn take_all(backlog: &mut Backlog, step: usize) -> Vec<u8> {
         let mut all = Vec::new();
         while let Some(front) = backlog.front().await.unwrap() {
@@ -202,12 +205,13 @@ mod tests {
         let sent: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
 
         for batch in sent.chunks(90_000) {
-            let chunks = batch.chunks(70).map(Bytes::copy_from_slice).collect();
+            let chunks = batch.chunks(70).map(|bytes| chunk(&backlog, bytes)).collect();
             backlog.push(chunks).await.unwrap();
         }
 
         assert_eq!(take_all(&mut backlog, 7_777).await, sent);
-        backlog.push(vec![Bytes::from_static(b"again")]).await.unwrap();
+        let again = chunk(&backlog, b"again");
+        backlog.push(vec![again]).await.unwrap();
         assert_eq!(take_all(&mut backlog, 2).await, b"again");
         assert!(backlog.segments.is_empty());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the files have no names");
@@ -217,11 +221,13 @@ mod tests {
     async fn past_the_cap_nothing_is_kept_and_what_was_discarded_gives_its_room_back() {
         let folder = tempfile::tempdir().unwrap();
         let mut backlog = backlog(0, 1000, folder.path());
+        let (full, more, later) =
+            (chunk(&backlog, &[1; 1000]), chunk(&backlog, b"x"), chunk(&backlog, &[2; 1000]));
 
-        backlog.push(vec![Bytes::from(vec![1; 1000])]).await.unwrap();
-        assert!(matches!(backlog.push(vec![Bytes::from_static(b"x")]).await, Err(BacklogError::Full)));
+        backlog.push(vec![full]).await.unwrap();
+        assert!(matches!(backlog.push(vec![more]).await, Err(BacklogError::Full)));
         backlog.discard();
-        backlog.push(vec![Bytes::from(vec![2; 1000])]).await.unwrap();
+        backlog.push(vec![later]).await.unwrap();
     }
 
     #[tokio::test]
@@ -229,8 +235,10 @@ mod tests {
         let mut backlog = backlog(0, 1000, std::path::Path::new("/nonexistent"));
 
         for _ in 0..3 {
-            let pushed = backlog.push(vec![Bytes::from(vec![1; 900])]).await;
+            let big = chunk(&backlog, &[1; 900]);
+            let pushed = backlog.push(vec![big]).await;
             assert!(matches!(pushed, Err(BacklogError::Disk(_))));
         }
+        assert!(backlog.budget.spill(1000), "nothing is counted");
     }
 }

@@ -4,7 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
+
 use super::config::StdinLimits;
+
+/// A buffer's own allocation, its handle and its place in a queue, rounded up.
+const CHUNK_OVERHEAD_BYTES: u64 = 128;
 
 /// Makes the budgets of connections and holds what they have in common.
 #[derive(Clone, Debug)]
@@ -68,17 +73,14 @@ impl Budget {
         slow.then_some(self.limits.trickle.bytes())
     }
 
-    pub(super) fn enter(&self, bytes: usize) -> bool {
-        let bytes = bytes as u64;
-        if self.in_flight.fetch_add(bytes, Ordering::Relaxed) + bytes <= Self::IN_FLIGHT_BYTES_MAX {
-            return true;
+    /// Copies bytes that have come in, and counts them for as long as they are on their way. `None` past the bound.
+    pub(super) fn take_in(self: &Arc<Self>, bytes: &[u8]) -> Option<InFlight> {
+        let cost = cost(bytes.len());
+        if self.in_flight.fetch_add(cost, Ordering::Relaxed) + cost > Self::IN_FLIGHT_BYTES_MAX {
+            self.in_flight.fetch_sub(cost, Ordering::Relaxed);
+            return None;
         }
-        self.in_flight.fetch_sub(bytes, Ordering::Relaxed);
-        false
-    }
-
-    pub(super) fn leave(&self, bytes: usize) {
-        self.in_flight.fetch_sub(bytes as u64, Ordering::Relaxed);
+        Some(InFlight { bytes: Bytes::copy_from_slice(bytes), cost, budget: Arc::clone(self) })
     }
 
     /// Counts bytes that go to disk; `false`, and nothing counted, past a bound.
@@ -95,6 +97,35 @@ impl Budget {
     pub(super) fn unspill(&self, bytes: u64) {
         self.spilled.fetch_sub(bytes, Ordering::Relaxed);
         self.total_spilled.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// What a chunk takes in memory: a peer may send its bytes one by one.
+pub(super) fn cost(bytes: usize) -> u64 {
+    bytes as u64 + CHUNK_OVERHEAD_BYTES
+}
+
+/// Bytes between the transport and a session. Counted off when dropped, wherever that happens.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    bytes: Bytes,
+    cost: u64,
+    budget: Arc<Budget>,
+}
+
+impl InFlight {
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(super) fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.budget.in_flight.fetch_sub(self.cost, Ordering::Relaxed);
     }
 }
 
@@ -143,14 +174,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_flight_is_bounded() {
+    fn what_is_in_flight_is_bounded_and_counted_by_what_it_takes() {
         let budget = budgets().of_connection();
-        let half = usize::try_from(Budget::IN_FLIGHT_BYTES_MAX / 2).unwrap();
+        let half = vec![0; usize::try_from(Budget::IN_FLIGHT_BYTES_MAX / 2).unwrap() - 1000];
 
-        assert!(budget.enter(half));
-        assert!(budget.enter(half));
-        assert!(!budget.enter(1));
-        budget.leave(half);
-        assert!(budget.enter(1));
+        let one = budget.take_in(&half).unwrap();
+        let _other = budget.take_in(&half).unwrap();
+        let single: Vec<_> = (0..100).map_while(|_| budget.take_in(b"x")).collect();
+        assert!(single.len() < 20, "{} single bytes", single.len());
+        drop(one);
+        assert!(budget.take_in(&half).is_some());
     }
 }

@@ -104,6 +104,9 @@ pub enum SessionError {
     /// The client sent more than can be kept for a program that does not read.
     #[error("the program does not read its input, and no more of it can be kept")]
     Overflow,
+    /// Something is wrong with us.
+    #[error("the server has a fault; its log tells more")]
+    Fault,
     /// The client closed the channel.
     #[error("the client closed the channel")]
     Closed,

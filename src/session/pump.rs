@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::stream::{BoxStream, StreamExt};
+use futures::stream::{BoxStream, Fuse, StreamExt};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
@@ -41,7 +41,10 @@ pub(super) async fn relay(
         early = ending.came() => Err(early),
     };
     match relayed {
-        Ok(()) => Ok(control.wait().await?),
+        Ok(()) => tokio::select! {
+            status = control.wait() => Ok(status?),
+            early = ending.came() => Err(early),
+        },
         Err(error) => {
             if matches!(error, SessionError::Closed | SessionError::Overflow) {
                 hang_up(control.as_ref(), ending).await;
@@ -52,10 +55,12 @@ pub(super) async fn relay(
 }
 
 async fn relay_output(
-    mut output: Outputs,
+    output: Outputs,
     control: &dyn ProcessControl,
     client: &dyn Client,
 ) -> Result<(), SessionError> {
+    // Asked once more after its end, when what was kept has been sent; not every stream bears that.
+    let mut output = output.fuse();
     let mut waiting = VecDeque::new();
     loop {
         let chunk = match waiting.pop_front() {
@@ -82,7 +87,7 @@ async fn relay_output(
     }
 }
 
-async fn keep(output: &mut Outputs, waiting: &mut VecDeque<Output>) -> Result<(), SessionError> {
+async fn keep(output: &mut Fuse<Outputs>, waiting: &mut VecDeque<Output>) -> Result<(), SessionError> {
     let size = |chunk: &Output| match chunk {
         Output::Stdout(bytes) | Output::Stderr(bytes) => bytes.len(),
     };
@@ -104,23 +109,94 @@ async fn send(client: &dyn Client, chunk: Output) -> Result<(), SessionError> {
     .map_err(|_| SessionError::Closed)
 }
 
-/// Serves resizes and signals for as long as the client can send any; then waits for the output to end.
+/// Serves resizes and signals for as long as the client can send any, neither of which waits for the other. Never
+/// ends: the end of the output decides.
 async fn serve(controls: Controls, control: &dyn ProcessControl) {
     let Controls { mut sizes, mut signals } = controls;
-    loop {
-        tokio::select! {
-            Ok(()) = sizes.changed() => {
-                let size = *sizes.borrow_and_update();
-                if let Err(error) = control.resize(size).await {
-                    tracing::debug!(%error, "cannot resize");
-                }
+    let resizes = async {
+        while sizes.changed().await.is_ok() {
+            let size = *sizes.borrow_and_update();
+            if let Err(error) = control.resize(size).await {
+                tracing::debug!(%error, "cannot resize");
             }
-            Some(signal) = signals.recv() => {
-                if let Err(error) = control.signal(signal).await {
-                    tracing::debug!(%error, signal = signal.name(), "cannot deliver a signal");
-                }
-            }
-            else => std::future::pending().await,
         }
+    };
+    let deliveries = async {
+        while let Some(signal) = signals.recv().await {
+            if let Err(error) = control.signal(signal).await {
+                tracing::info!(%error, signal = signal.name(), "cannot deliver a signal");
+            }
+        }
+    };
+    tokio::join!(resizes, deliveries);
+    std::future::pending::<()>().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+    use bytes::Bytes;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::engine::EngineError;
+
+    /// A program that has ended.
+    #[derive(Debug)]
+    struct Ended;
+
+    #[async_trait]
+    impl ProcessControl for Ended {
+        async fn resize(&self, _: TerminalSize) -> Result<(), EngineError> {
+            Ok(())
+        }
+        async fn signal(&self, _: Signal) -> Result<(), EngineError> {
+            Ok(())
+        }
+        async fn ended(&self) {}
+        async fn wait(&self) -> Result<ExitStatus, EngineError> {
+            Ok(ExitStatus::Exited(7))
+        }
+    }
+
+    /// A client that takes a chunk per permit.
+    struct Slow {
+        window: Semaphore,
+        seen: Mutex<Vec<u8>>,
+    }
+
+    #[async_trait]
+    impl Client for Slow {
+        async fn stdout(&self, chunk: Bytes) -> io::Result<()> {
+            self.window.acquire().await.map_err(io::Error::other)?.forget();
+            self.seen.lock().unwrap().extend_from_slice(&chunk);
+            Ok(())
+        }
+        async fn stderr(&self, chunk: Bytes) -> io::Result<()> {
+            self.stdout(chunk).await
+        }
+    }
+
+    /// D4
+    #[tokio::test(start_paused = true)]
+    async fn a_program_that_ends_while_its_client_does_not_read_loses_nothing() {
+        // Panics when it is asked again after its end, as the engine's own stream does.
+        let output = futures::stream::unfold(0_u8, |at| async move {
+            (at < 5).then(|| (Ok(Output::Stdout(Bytes::from(vec![at; 10]))), at + 1))
+        });
+        let client = Slow { window: Semaphore::new(0), seen: Mutex::default() };
+
+        let relayed = relay_output(output.boxed(), &Ended, &client);
+        let read_late = async {
+            sleep(HELD_UP_AFTER * 10).await;
+            client.window.add_permits(100);
+        };
+        let (relayed, ()) = tokio::join!(relayed, read_late);
+
+        relayed.unwrap();
+        let expected: Vec<u8> = (0..5).flat_map(|at| [at; 10]).collect();
+        assert_eq!(*client.seen.lock().unwrap(), expected);
     }
 }

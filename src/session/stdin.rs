@@ -6,6 +6,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
@@ -13,7 +14,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 
 use super::backlog::{Backlog, BacklogError};
-use super::budget::Budget;
+use super::budget::{Budget, InFlight};
 
 /// Messages moved from the queue to the backlog in one go; also the size of one write to disk.
 const BATCH: usize = 64;
@@ -23,13 +24,13 @@ const BATCH: usize = 64;
 pub struct StdinSender {
     queue: UnboundedSender<Message>,
     budget: Arc<Budget>,
+    ended: AtomicBool,
 }
 
 /// The session's end of the queue.
 #[derive(Debug)]
 pub struct StdinQueue {
     queue: UnboundedReceiver<Message>,
-    budget: Arc<Budget>,
     backlog: Backlog,
 }
 
@@ -39,7 +40,7 @@ pub struct Overflow;
 
 #[derive(Debug)]
 enum Message {
-    Bytes(Bytes),
+    Bytes(InFlight),
     End,
 }
 
@@ -55,8 +56,8 @@ pub fn stdin_queue(budget: &Arc<Budget>) -> (StdinSender, StdinQueue) {
     let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
     let backlog = Backlog::new(Arc::clone(budget));
     (
-        StdinSender { queue: sender, budget: Arc::clone(budget) },
-        StdinQueue { queue: receiver, budget: Arc::clone(budget), backlog },
+        StdinSender { queue: sender, budget: Arc::clone(budget), ended: AtomicBool::new(false) },
+        StdinQueue { queue: receiver, backlog },
     )
 }
 
@@ -66,23 +67,22 @@ impl StdinSender {
     /// # Errors
     /// [`Overflow`] when the connection has more in flight than memory is meant for.
     pub fn push(&self, bytes: &[u8]) -> Result<(), Overflow> {
-        if bytes.is_empty() {
+        // Data after EOF is against RFC 4254 §5.3, and nobody would take it off the queue.
+        if bytes.is_empty() || self.ended.load(Ordering::Relaxed) {
             return Ok(());
         }
-        if !self.budget.enter(bytes.len()) {
-            return Err(Overflow);
-        }
-        if self.queue.send(Message::Bytes(Bytes::copy_from_slice(bytes))).is_err() {
-            // The session is over: what comes late goes nowhere.
-            self.budget.leave(bytes.len());
-        }
+        let taken = self.budget.take_in(bytes).ok_or(Overflow)?;
+        // An error means that the session is over: what comes late goes nowhere.
+        drop(self.queue.send(Message::Bytes(taken)));
         Ok(())
     }
 
     /// The client will send no more (`SSH_MSG_CHANNEL_EOF`).
     pub fn end(&self) {
-        // An error means that the session is over.
-        drop(self.queue.send(Message::End));
+        if !self.ended.swap(true, Ordering::Relaxed) {
+            // An error means that the session is over.
+            drop(self.queue.send(Message::End));
+        }
     }
 }
 
@@ -164,22 +164,7 @@ impl StdinQueue {
                 Message::End => *input = Input::Ended,
             }
         }
-        let taken: usize = chunks.iter().map(Bytes::len).sum();
-        let kept = if wanted { self.backlog.push(chunks).await } else { Ok(()) };
-        self.budget.leave(taken);
-        kept
-    }
-}
-
-impl Drop for StdinQueue {
-    fn drop(&mut self) {
-        // What is still queued will never be taken; its bytes must not count against the connection for ever.
-        self.queue.close();
-        while let Ok(message) = self.queue.try_recv() {
-            if let Message::Bytes(bytes) = message {
-                self.budget.leave(bytes.len());
-            }
-        }
+        if wanted { self.backlog.push(chunks).await } else { Ok(()) }
     }
 }
 

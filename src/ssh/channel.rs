@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use russh::server::{Handle, Msg};
 use russh::{ChannelId, ChannelWriteHalf, Sig};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::rescue;
@@ -21,6 +21,7 @@ const SSH_EXTENDED_DATA_STDERR: u32 = 1;
 /// A channel whose program has not been asked for yet. It is *moved* out of the map when one is, so that a second
 /// request finds nothing.
 pub(super) struct Opening {
+    pub(super) place: OwnedSemaphorePermit,
     pub(super) write: ChannelWriteHalf<Msg>,
     pub(super) env: Vec<(String, String)>,
     pub(super) terminal: Option<Terminal>,

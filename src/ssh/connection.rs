@@ -3,26 +3,29 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use russh::keys::PublicKeyBase64;
+use futures::FutureExt;
 use russh::keys::ssh_key::HashAlg;
+use russh::keys::{Algorithm, PublicKeyBase64};
 use russh::server::{
     Auth, ChannelOpenHandle, Handle, Handler, Msg, PublicKeyOffer, Session as Russh, VerifiedPublicKey,
 };
-use russh::{Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, MethodKind, MethodSet, Pty, Sig};
-use tokio::sync::{mpsc, oneshot, watch};
+use russh::{Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, Pty, Sig};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::channel::{ChannelClient, Opening, Running, Slot, from_russh};
 use super::listener::Services;
+use super::login;
 use crate::auth::{Attempt, PublicKey, Verdict};
 use crate::engine::{Terminal, TerminalMode, TerminalSize};
 use crate::identity::Identity;
 use crate::ids::{ConnectionId, Username};
 use crate::policy::{self, Permit, Start, StartRequest};
 use crate::pool::LaunchState;
-use crate::session::{self, Budget, Ending, SIGNALS_PENDING_MAX, Session};
+use crate::session::{self, Budget, Ending, SIGNALS_PENDING_MAX, Session, SessionError};
 
 /// Longest `TERM` that we pass on, in bytes.
 const TERM_BYTES_MAX: usize = 64;
@@ -46,16 +49,23 @@ pub(super) struct Connection {
     identity: Option<Identity>,
     logged_in: Option<oneshot::Sender<Identity>>,
     slots: HashMap<ChannelId, Slot>,
+    /// One for each session, held until its task has ended: a client that opens and closes channels faster than
+    /// programs can be started and hung up gets no more of them.
+    places: Arc<Semaphore>,
 }
 
 impl Connection {
     /// `logged_in` tells the owner who came in.
     pub(super) fn new(shared: Arc<Shared>, logged_in: oneshot::Sender<Identity>) -> Self {
-        Self { shared, identity: None, logged_in: Some(logged_in), slots: HashMap::new() }
+        let places = Arc::new(Semaphore::new(shared.services.sessions_per_connection));
+        Self { shared, identity: None, logged_in: Some(logged_in), slots: HashMap::new(), places }
     }
 
-    async fn judge(&self, user: &str, key: &russh::keys::PublicKey) -> Verdict {
+    async fn judge(&self, user: &str, key: &russh::keys::PublicKey, algorithm: &Algorithm) -> Verdict {
         let Some(username) = Username::parse(user) else { return Verdict::Deny };
+        if !login::is_strong(key, algorithm) {
+            return Verdict::Deny;
+        }
         let key = PublicKey {
             blob: key.public_key_bytes(),
             fingerprint: key.fingerprint(HashAlg::Sha256).to_string(),
@@ -75,18 +85,18 @@ impl Connection {
             }
             None => return russh.channel_failure(id),
         };
-        let Opening { write, env, terminal } = opening;
+        let Opening { place, write, env, terminal } = opening;
         let (client, server) = (self.shared.client, self.shared.server);
         let request = StartRequest { start, env: env.clone(), terminal: terminal.clone(), client, server };
         let permit = match policy::decide(&self.shared.services.rules, &identity, request) {
             Ok(permit) => permit,
             Err(denied) => {
                 tracing::info!(connection = %self.shared.id, %denied, "request refused");
-                self.slots.insert(id, Slot::Opening(Opening { write, env, terminal }));
+                self.slots.insert(id, Slot::Opening(Opening { place, write, env, terminal }));
                 return russh.channel_failure(id);
             }
         };
-        self.run(permit, write, terminal, russh.handle());
+        self.run(permit, (place, write), terminal, russh.handle());
         russh.channel_success(id)
     }
 
@@ -94,7 +104,7 @@ impl Connection {
     fn run(
         &mut self,
         permit: Permit,
-        write: ChannelWriteHalf<Msg>,
+        (place, write): (OwnedSemaphorePermit, ChannelWriteHalf<Msg>),
         terminal: Option<Terminal>,
         handle: Handle,
     ) {
@@ -127,9 +137,11 @@ impl Connection {
         self.slots.insert(id, Slot::Running(running));
         let connection = self.shared.id.clone();
         self.shared.services.drain.tasks.spawn(async move {
-            let result = session.run().await;
+            // A fault of ours must not leave the client waiting for ever.
+            let result = AssertUnwindSafe(session.run()).catch_unwind().await;
+            let result = result.unwrap_or(Err(SessionError::Fault));
             client.finish(result, &connection, has_terminal).await;
-            drop(over_on_drop);
+            drop((over_on_drop, place));
         });
     }
 
@@ -153,14 +165,6 @@ fn reply(russh: &mut Russh, id: ChannelId, granted: bool) -> Result<(), russh::E
     if granted { russh.channel_success(id) } else { russh.channel_failure(id) }
 }
 
-/// A refusal that leaves the method open: without it a user who mistyped gets one try instead of several.
-fn reject() -> Auth {
-    Auth::Reject {
-        proceed_with_methods: Some(MethodSet::from(&[MethodKind::PublicKey][..])),
-        partial_success: false,
-    }
-}
-
 /// Only what may stand in an environment and a terminfo path; anything else is a terminal we know nothing about.
 fn sane_term(term: &str) -> String {
     let sane = !term.is_empty()
@@ -173,11 +177,11 @@ impl Handler for Connection {
     type Error = russh::Error;
 
     async fn auth_none(&mut self, _user: &str) -> Result<Auth, Self::Error> {
-        Ok(reject())
+        Ok(login::reject())
     }
 
     async fn auth_password(&mut self, _user: &str, _password: &str) -> Result<Auth, Self::Error> {
-        Ok(reject())
+        Ok(login::reject())
     }
 
     async fn auth_publickey_offered(
@@ -185,20 +189,20 @@ impl Handler for Connection {
         user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Self::Error> {
-        Ok(match self.judge(user, offer.public_key).await {
+        Ok(match self.judge(user, offer.public_key, offer.algorithm).await {
             Verdict::Accept(_) => Auth::Accept,
-            Verdict::Deny => reject(),
+            Verdict::Deny => login::reject(),
         })
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
         // Judged anew: what was offered before may have been another key, or another user's.
-        Ok(match self.judge(user, key.public_key).await {
+        Ok(match self.judge(user, key.public_key, key.algorithm).await {
             Verdict::Accept(identity) => {
                 self.identity = Some(identity);
                 Auth::Accept
             }
-            Verdict::Deny => reject(),
+            Verdict::Deny => login::reject(),
         })
     }
 
@@ -224,15 +228,15 @@ impl Handler for Connection {
         self.slots.retain(|_, slot| !slot.is_over());
         if self.identity.is_none() {
             reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
-        } else if self.slots.len() >= self.shared.services.sessions_per_connection {
-            tracing::info!(connection = %self.shared.id, "session refused: too many on the connection");
-            reply.reject(ChannelOpenFailure::ResourceShortage).await;
-        } else {
+        } else if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             // Without a read half russh never waits for us; input arrives in `data`.
             let (_, write) = channel.split();
-            let opening = Opening { write, env: Vec::new(), terminal: None };
+            let opening = Opening { place, write, env: Vec::new(), terminal: None };
             self.slots.insert(opening.write.id(), Slot::Opening(opening));
             reply.accept().await;
+        } else {
+            tracing::info!(connection = %self.shared.id, "session refused: too many on the connection");
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
         }
         Ok(())
     }

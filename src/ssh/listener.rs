@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
@@ -19,8 +20,14 @@ use crate::pool::Pool;
 use crate::session::Budgets;
 use crate::shutdown::Drain;
 
-/// Connections at a time, logged in or not. Past it a new one is closed at once.
-const CONNECTIONS_MAX: usize = 4096;
+/// Connections at a time, logged in or not, where the process may open enough files. Past it a new one is closed.
+const CONNECTIONS_MAX: u64 = 4096;
+
+/// Descriptors that a connection needs for itself: its socket, a session's stream, calls to the engine.
+const DESCRIPTORS_PER_CONNECTION: u64 = 4;
+
+/// Descriptors that the process needs before any connection comes.
+const DESCRIPTORS_RESERVED: u64 = 32;
 
 /// Pause after a failed accept: out of descriptors, trying again at once would only burn the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -78,7 +85,7 @@ impl Listener {
 
     /// Accepts until the drain begins.
     pub async fn run(self, services: Arc<Services>) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let places = Arc::new(Semaphore::new(connections_max()));
         loop {
             let accepted = tokio::select! {
                 accepted = self.tcp.accept() => accepted,
@@ -103,6 +110,20 @@ impl Listener {
             }
         }
     }
+}
+
+/// Takes all the descriptors that we may have, and as many connections as these are enough for: a server that runs
+/// out of them fails the users who are in already, and cannot even remove their containers.
+fn connections_max() -> usize {
+    let mut limit = getrlimit(Resource::Nofile);
+    let most = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    match setrlimit(Resource::Nofile, most) {
+        Ok(()) => limit = most,
+        Err(error) => tracing::warn!(%error, "cannot raise the limit of open files"),
+    }
+    let descriptors = limit.current.unwrap_or(u64::MAX);
+    let fit = descriptors.saturating_sub(DESCRIPTORS_RESERVED) / DESCRIPTORS_PER_CONNECTION;
+    usize::try_from(fit.clamp(1, CONNECTIONS_MAX)).unwrap_or(1)
 }
 
 async fn serve(tcp: TcpStream, client: SocketAddr, services: Arc<Services>) {

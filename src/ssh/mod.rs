@@ -8,6 +8,7 @@ pub mod config;
 mod connection;
 pub mod hostkey;
 mod listener;
+mod login;
 mod owner;
 mod rescue;
 mod stream;

@@ -19,6 +19,7 @@ pub(super) fn line(error: &SessionError, connection: &ConnectionId, has_terminal
         | SessionError::Engine(_)
         | SessionError::Stream(_)
         | SessionError::Overflow
+        | SessionError::Fault
         | SessionError::Draining => readable(&error.to_string()),
     };
     // A terminal in raw mode needs the carriage return; a file is better off without.

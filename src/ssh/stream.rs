@@ -21,6 +21,9 @@ const QUICK_ACK_READS: u32 = 40;
 /// Read at once while a client is slowed down to a trickle.
 const TRICKLE_READ_BYTES: usize = 32 * 1024;
 
+/// How long the peer has to close its side once we have closed ours.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -31,6 +34,7 @@ pub(super) struct Stream {
     pause: Option<Pin<Box<Sleep>>>,
     stall: Option<Pin<Box<Sleep>>>,
     stall_after: Duration,
+    farewell: Option<Pin<Box<Sleep>>>,
 }
 
 impl Stream {
@@ -42,7 +46,7 @@ impl Stream {
         stall_after: Duration,
     ) -> Self {
         let killed = Box::pin(kill.cancelled_owned());
-        Self { tcp, killed, budget, reads: 0, pause: None, stall: None, stall_after }
+        Self { tcp, killed, budget, reads: 0, pause: None, stall: None, stall_after, farewell: None }
     }
 
     fn check_killed(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
@@ -71,6 +75,11 @@ impl Stream {
             let nanoseconds = (bytes as u64).saturating_mul(1_000_000_000) / pace.max(1);
             self.pause = Some(Box::pin(sleep(Duration::from_nanos(nanoseconds))));
         }
+    }
+
+    /// Whether we have closed our side for so long that the peer's is taken for closed.
+    fn farewell_is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        self.farewell.as_mut().is_some_and(|farewell| farewell.as_mut().poll(cx).is_ready())
     }
 
     fn acknowledge_quickly(&mut self) {
@@ -107,13 +116,13 @@ impl AsyncRead for Stream {
         self.check_killed(cx)?;
         std::task::ready!(self.poll_turn(cx));
         let before = buf.filled().len();
-        let limit = if self.budget.pace().is_some() { TRICKLE_READ_BYTES } else { usize::MAX };
-        let result = if buf.remaining() > limit {
-            let mut small = buf.take(limit);
+        if self.farewell_is_over(cx) {
+            return Poll::Ready(Ok(()));
+        }
+        let result = if self.budget.pace().is_some() && buf.remaining() > TRICKLE_READ_BYTES {
+            let mut small = ReadBuf::new(buf.initialize_unfilled_to(TRICKLE_READ_BYTES));
             let result = Pin::new(&mut self.tcp).poll_read(cx, &mut small);
             let filled = small.filled().len();
-            // What `small` filled lies at the front of what `buf` had left.
-            buf.initialize_unfilled_to(filled);
             buf.advance(filled);
             result
         } else {
@@ -141,6 +150,8 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // russh then reads until the peer closes its side, too; one that never does would keep its container.
+        self.farewell.get_or_insert_with(|| Box::pin(sleep(FAREWELL_TIMEOUT)));
         Pin::new(&mut self.tcp).poll_shutdown(cx)
     }
 }

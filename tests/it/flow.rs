@@ -191,3 +191,12 @@ on_both!(
         terminal.wait_for("[status 0]").await;
     }
 );
+on_both!(
+    /// D4: the engine keeps what an ended program wrote for two seconds only.
+    a_program_that_ends_before_its_reader_reads_loses_nothing,
+    |target| {
+        let late = target.ssh(&["head -c 2500000 /dev/zero; exit 7"]).piped("{} | (sleep 4; wc -c)").output().await;
+
+        late.assert_stdout("2500000\n");
+    }
+);
