@@ -126,7 +126,7 @@ fn serve(file: Option<PathBuf>, listen: Option<SocketAddr>) -> Result<(), Failur
         config.ssh.listen = listen.into();
     }
     telemetry::init(&config.log).context("failed to start logging")?;
-    if let Some(file) = file {
+    if let Some(file) = &file {
         tracing::info!(file = %file.display(), "configuration read");
     } else {
         tracing::info!("no configuration file: the built-in defaults apply");
@@ -136,7 +136,7 @@ fn serve(file: Option<PathBuf>, listen: Option<SocketAddr>) -> Result<(), Failur
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("failed to start the runtime")?;
-    Ok(runtime.block_on(app::serve(config))?)
+    Ok(runtime.block_on(app::serve(config, file))?)
 }
 
 fn check(file: &Path) -> Result<(), Failure> {

@@ -160,8 +160,10 @@ impl Snippet {
         let mut column = usize::try_from(column - 1).unwrap_or(usize::MAX);
         let text =
             if in_private_key(source, index) { "***" } else { source.lines().nth(index).unwrap_or_default() };
-        let mut letters: Vec<char> =
-            text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+        let mut letters: Vec<char> = without_secret(text)
+            .chars()
+            .map(|letter| if letter.is_control() { ' ' } else { letter })
+            .collect();
         if column > SNIPPET_LETTERS_MAX / 2 {
             let cut = (column - SNIPPET_LETTERS_MAX / 2).min(letters.len());
             letters.drain(..cut);
@@ -178,6 +180,20 @@ impl fmt::Display for Snippet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { line, text, indent, width } = self;
         write!(f, "\n{line:>5} | {}\n      | {:indent$}{}", text.trim_end(), "", "^".repeat(*width))
+    }
+}
+
+/// What keys of secrets have in their names, misspelled or not, in lower case.
+const SECRET_NAMES: [&str; 3] = ["pas", "tok", "secr"];
+
+/// A line up to the value of the first key that sounds like a secret's.
+fn without_secret(line: &str) -> String {
+    let lower = line.to_ascii_lowercase();
+    let name = SECRET_NAMES.iter().filter_map(|name| lower.find(name)).min();
+    let colon = name.and_then(|name| lower.get(name..)?.find(':').map(|colon| name + colon + 1));
+    match colon.and_then(|end| line.get(..end)) {
+        Some(shown) => format!("{shown} ***"),
+        None => line.to_owned(),
     }
 }
 

@@ -15,7 +15,7 @@ pub use error::ConfigError;
 
 use crate::any_case::{self, Spelling};
 use crate::value::section;
-use crate::{auth, engine, policy, session, ssh, telemetry};
+use crate::{auth, engine, policy, session, shutdown, ssh, telemetry};
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -36,6 +36,9 @@ pub struct Config {
     /// How much one connection, and all of them together, may take.
     #[serde(deserialize_with = "section")]
     pub limits: session::config::Limits,
+    /// How the server ends.
+    #[serde(deserialize_with = "section")]
+    pub shutdown: shutdown::Config,
     /// Folder for what has to outlive the process: generated host keys, this installation's id.
     pub state_dir: PathBuf,
     /// What is logged, and how.
@@ -51,6 +54,7 @@ impl Default for Config {
             env: policy::config::EnvConfig::default(),
             docker: engine::docker::Config::default(),
             limits: session::config::Limits::default(),
+            shutdown: shutdown::Config::default(),
             state_dir: PathBuf::from("/var/lib/coracle"),
             log: telemetry::Config::default(),
         }
@@ -99,7 +103,12 @@ impl Config {
         }
         let docker = &self.docker.config;
         if let Some(name) = docker.container_name.get() {
-            warnings.push(format!("only one connection at a time: every container is named `{name}`"));
+            let what = match docker.mode {
+                engine::docker::Mode::Connection => "connection",
+                engine::docker::Mode::Session => "session",
+                engine::docker::Mode::Persistent => "user",
+            };
+            warnings.push(format!("only one {what} at a time: every container is named `{name}`"));
         }
         if docker.disable_shell
             && docker.disable_command

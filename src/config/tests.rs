@@ -207,6 +207,21 @@ fn passwords_in_the_environment_are_not_shown() {
 }
 
 #[test]
+fn an_error_near_a_password_does_not_show_it() {
+    for login in [
+        "{username: joe, pasword: SECRET}",
+        "{password: SECRET}",
+        "{username: joe, password: [SECRET]}",
+        "\n      username: joe\n      password: SECRET\n      identityToken: SECRET\n",
+        "\n      password: SECRET\n",
+        "\n      identityTokn: SECRET\n",
+    ] {
+        let error = error(format!("docker:\n  registries:\n    registry.example:5000: {login}"));
+        assert!(error.starts_with("c.yaml:") && !error.contains("SECRET"), "{error}");
+    }
+}
+
+#[test]
 fn an_error_near_a_private_key_does_not_show_it() {
     let text = "docker:\n  key: |\n    -----BEGIN PRIVATE KEY-----\n   SECRET\n";
     let error = error(text);
@@ -257,7 +272,7 @@ fn relative_paths_are_seen_from_the_folder_of_the_file() {
     let file = folder.path().join("c.yaml");
     std::fs::write(
         &file,
-        "stateDir: state\nssh: {hostKeys: [key, /abs]}\ndocker: {cacert: ca.pem}\nauth: {authorizedKeysFile: k/%u}",
+        "stateDir: state\nssh: {hostKeys: [key, /abs]}\ndocker: {cacert: ca.pem, registries: {r: {username: u, passwordFile: p}}}\nauth: {authorizedKeysFile: k/%u}",
     )
     .unwrap();
 
@@ -266,6 +281,8 @@ fn relative_paths_are_seen_from_the_folder_of_the_file() {
     assert_eq!(config.state_dir, folder.path().join("state"));
     assert_eq!(config.ssh.host_keys, [folder.path().join("key"), "/abs".into()]);
     assert_eq!(config.docker.cacert, Pem::File(folder.path().join("ca.pem")));
+    let login = config.docker.registries.values().next().unwrap();
+    assert_eq!(login.proof, engine::docker::Proof::PasswordFile(folder.path().join("p")));
     let user = crate::ids::Username::parse("bob").unwrap();
     assert_eq!(config.auth.authorized_keys_file.unwrap().of(&user), Some(folder.path().join("k/bob")));
 }

@@ -30,6 +30,12 @@ pub const LABEL_USERNAME: &str = "coracle.username";
 pub const LABEL_CLIENT: &str = "coracle.client";
 /// Label with the id of the server's installation; the reaper looks at no container without it.
 pub const LABEL_INSTANCE: &str = "coracle.instance";
+/// Label with the number of the session on its connection, where each session has a container.
+pub const LABEL_SESSION: &str = "coracle.session";
+/// Label of a container that outlives its connections, with [`MODE_PERSISTENT`] as its value.
+pub const LABEL_MODE: &str = "coracle.mode";
+/// The value of [`LABEL_MODE`].
+pub const MODE_PERSISTENT: &str = "persistent";
 
 /// What runs containers.
 #[async_trait]
@@ -48,6 +54,10 @@ pub trait Engine: Debug + Send + Sync {
     /// Every container, running or not, that carries this instance's label.
     async fn list_owned(&self, instance: &InstanceId) -> Result<Vec<OwnedContainer>, EngineError>;
 
+    /// Takes up a container that an earlier run started and [`Engine::list_owned`] told to be running. Never waits;
+    /// one that has ended meanwhile tells so by [`Container::lost`].
+    fn adopt(&self, id: &ContainerId) -> Arc<dyn Container>;
+
     /// Removes a container with its anonymous volumes, running or not. One that is gone already is a success.
     async fn remove(&self, id: &ContainerId) -> Result<(), EngineError>;
 }
@@ -60,6 +70,10 @@ pub trait Container: Debug + Send + Sync {
 
     /// Starts a process in it (Docker Engine API: exec create + exec start).
     async fn exec(&self, process: &ProcessSpec) -> Result<Process, EngineError>;
+
+    /// Waits until it ends other than by [`Container::remove`], and tells why: it was removed, ran out of memory,
+    /// its idle program ended. Cancel safe.
+    async fn lost(&self) -> String;
 
     /// Removes it with its anonymous volumes. One that is gone already is a success.
     async fn remove(&self) -> Result<(), EngineError>;
@@ -122,8 +136,24 @@ pub struct PullProgress {
 pub struct OwnedContainer {
     /// The engine's id.
     pub id: ContainerId,
-    /// The connection it was made for, as its label says.
-    pub connection: Option<String>,
+    /// Its labels, configured ones included.
+    pub labels: BTreeMap<String, String>,
+    /// Whether it was started and has not ended; it may be paused.
+    pub running: bool,
+}
+
+impl OwnedContainer {
+    /// The value of a label.
+    #[must_use]
+    pub fn label(&self, name: &str) -> Option<&str> {
+        self.labels.get(name).map(String::as_str)
+    }
+
+    /// Whether it outlives its connections.
+    #[must_use]
+    pub fn is_persistent(&self) -> bool {
+        self.label(LABEL_MODE) == Some(MODE_PERSISTENT)
+    }
 }
 
 /// A launch that brought no container.
@@ -185,6 +215,8 @@ pub enum EngineError {
         action: &'static str,
         /// The engine's words, or what was wrong with its answer.
         reason: String,
+        /// The engine said so itself (HTTP 5xx); else the connection broke, or the answer made no sense.
+        is_answer: bool,
     },
     /// The engine did not answer in time.
     #[error("the container engine took longer than {} to {action}", humantime::format_duration(*.after))]
@@ -200,6 +232,9 @@ pub enum EngineError {
         /// The engine's words.
         reason: String,
     },
+    /// The kernel killed the program for want of memory.
+    #[error("the container ran out of memory, and the program was killed")]
+    OutOfMemory,
     /// What was asked cannot be done with this engine or this image.
     #[error("cannot {action}: {reason}")]
     Unsupported {

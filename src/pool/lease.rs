@@ -1,16 +1,16 @@
-//! A container on loan, from the moment it is asked for until it is removed.
+//! A container on loan, from the moment it is asked for until it is given back.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{Pool, Reaper};
-use crate::engine::{
-    Container, ContainerSpec, Engine, EngineError, LABEL_CONNECTION, LaunchStage, LaunchWatch,
-};
+use super::Pool;
+use super::home::Guest;
+use super::launch::Launch;
+use crate::engine::{Container, ContainerSpec, EngineError, LABEL_CONNECTION, LABEL_USERNAME, LaunchStage};
 
 /// How long giving back may take before the reaper takes over, so that a slow engine holds nobody up.
 const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(30);
@@ -19,6 +19,20 @@ const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Lease {
     state: watch::Receiver<LaunchState>,
+    hold: Hold,
+}
+
+/// What a lease means to its container.
+#[derive(Debug)]
+enum Hold {
+    /// The container goes with the lease.
+    Sole(Sole),
+    /// The container stays; others may have it on loan, too.
+    Shared(Guest),
+}
+
+#[derive(Debug)]
+struct Sole {
     abandoned: CancellationToken,
     removed: watch::Receiver<bool>,
 }
@@ -32,6 +46,8 @@ pub enum LaunchState {
     Ready(Arc<dyn Container>),
     /// It will not come.
     Failed(LaunchError),
+    /// It was there, and ended behind our back, for this reason.
+    Lost(String),
 }
 
 /// Why there is no container.
@@ -43,133 +59,104 @@ pub enum LaunchError {
     /// It took too long.
     #[error("no container within {}", humantime::format_duration(*.0))]
     TimedOut(Duration),
+    /// There are as many as there may be.
+    #[error("there are as many containers as this server allows; try again later")]
+    TooMany,
+    /// The user has as many as one may have.
+    #[error(
+        "you have {0} containers already, as many as one user may have here; end a session and try again"
+    )]
+    TooManyOfUser(u32),
 }
 
 impl Lease {
-    pub(super) fn start(pool: &Pool, spec: ContainerSpec) -> Self {
+    /// One whose container goes with it.
+    pub(super) fn sole(pool: &Pool, spec: ContainerSpec) -> Self {
         let (state_sender, state) = watch::channel(LaunchState::InProgress(LaunchStage::Preparing));
         let (removed_sender, removed) = watch::channel(false);
         let abandoned = CancellationToken::new();
-        let tenancy = Tenancy {
-            engine: Arc::clone(&pool.engine),
-            reaper: pool.reaper.clone(),
-            connection: spec.labels.get(LABEL_CONNECTION).cloned().unwrap_or_default(),
-            state: state_sender,
-            abandoned: abandoned.clone(),
-            launch_timeout: pool.launch_timeout,
-        };
-        // Before the engine can have anything of it that the reaper might find.
-        tenancy.reaper.lend(&tenancy.connection);
-        pool.tasks.spawn(async move {
-            tenancy.run(spec).await;
-            removed_sender.send_replace(true);
-        });
-        Self { state, abandoned, removed }
+        let username = spec.labels.get(LABEL_USERNAME).map_or("", String::as_str);
+        match pool.census.count(username, &pool.limits) {
+            Ok(counted) => {
+                // Before the engine can have anything of it that the reaper might find.
+                pool.reaper.lend(&spec.labels);
+                let tenancy =
+                    Tenancy { pool: pool.clone(), state: state_sender, abandoned: abandoned.clone() };
+                pool.tasks.spawn(async move {
+                    tenancy.run(spec).await;
+                    drop(counted);
+                    removed_sender.send_replace(true);
+                });
+            }
+            Err(error) => {
+                let connection = spec.labels.get(LABEL_CONNECTION);
+                tracing::warn!(connection, username, %error, "no container");
+                state_sender.send_replace(LaunchState::Failed(error));
+                removed_sender.send_replace(true);
+            }
+        }
+        Self { state, hold: Hold::Sole(Sole { abandoned, removed }) }
     }
 
-    /// Follows the container; each session of the connection holds one of these.
+    /// One whose container stays.
+    pub(super) fn shared(guest: Guest) -> Self {
+        Self { state: guest.state(), hold: Hold::Shared(guest) }
+    }
+
+    /// Follows the container; each session holds one of these.
     #[must_use]
     pub fn state(&self) -> watch::Receiver<LaunchState> {
         self.state.clone()
     }
 
-    /// Gives the container back and waits until it is gone, or until the reaper has it.
-    pub async fn give_back(mut self) {
-        self.abandoned.cancel();
-        if timeout(GIVE_BACK_TIMEOUT, self.removed.wait_for(|removed| *removed)).await.is_err() {
-            tracing::warn!("the engine takes long to remove a container; its task goes on");
+    /// Gives the container back. Where it goes with the lease, waits until it is gone, or until the reaper has it.
+    pub async fn give_back(self) {
+        match self.hold {
+            Hold::Sole(mut sole) => {
+                sole.abandoned.cancel();
+                if timeout(GIVE_BACK_TIMEOUT, sole.removed.wait_for(|removed| *removed)).await.is_err() {
+                    tracing::warn!("the engine takes long to remove a container; its task goes on");
+                }
+            }
+            Hold::Shared(guest) => drop(guest),
         }
     }
 }
 
-impl Drop for Lease {
+impl Drop for Sole {
     fn drop(&mut self) {
         // The tenancy's task owns the clean-up; it only needs to hear that nobody waits any more.
         self.abandoned.cancel();
     }
 }
 
-/// The task behind a lease: it outlives every wait of others, so no engine call is ever cut half-way.
+/// The task behind a sole lease: it outlives every wait of others, so no engine call is ever cut half-way.
 struct Tenancy {
-    engine: Arc<dyn Engine>,
-    reaper: Reaper,
-    connection: String,
+    pool: Pool,
     state: watch::Sender<LaunchState>,
     abandoned: CancellationToken,
-    launch_timeout: Duration,
-}
-
-/// How a launch ended, for the one who cleans up.
-enum Launched {
-    Container(Arc<dyn Container>),
-    Nothing { maybe_left: bool },
 }
 
 impl Tenancy {
     async fn run(self, spec: ContainerSpec) {
-        let sure = match self.launch(&spec).await {
-            Launched::Container(container) => {
-                self.abandoned.cancelled().await;
-                self.remove(container.as_ref()).await;
-                true
-            }
-            Launched::Nothing { maybe_left } => !maybe_left,
-        };
-        self.reaper.take_back(&self.connection, sure);
+        self.keep(&spec).await;
+        self.pool.reaper.take_back(&spec.labels);
     }
 
-    /// Runs the launch to its end, whoever has gone meanwhile; a late container is removed.
-    async fn launch(&self, spec: &ContainerSpec) -> Launched {
-        let watch = LaunchWatch { abandoned: self.abandoned.clone(), ..LaunchWatch::default() };
-        let mut stage = watch.stage.subscribe();
-        let deadline = sleep_until(Instant::now() + self.launch_timeout);
-        tokio::pin!(deadline);
-        let launch = self.engine.launch(spec, &watch);
-        tokio::pin!(launch);
-        let mut late = false;
-        let result = loop {
-            tokio::select! {
-                result = &mut launch => break result,
-                () = &mut deadline, if !late => {
-                    late = true;
-                    self.state.send_replace(LaunchState::Failed(LaunchError::TimedOut(self.launch_timeout)));
-                    self.abandoned.cancel();
-                }
-                Ok(()) = stage.changed(), if !late => {
-                    let stage = stage.borrow_and_update().clone();
-                    self.state.send_replace(LaunchState::InProgress(stage));
-                }
-            }
-        };
-        match result {
-            Ok(container) if late => {
-                self.remove(container.as_ref()).await;
-                Launched::Nothing { maybe_left: false }
-            }
-            Ok(container) => {
-                self.state.send_replace(LaunchState::Ready(Arc::clone(&container)));
-                Launched::Container(container)
-            }
-            Err(failure) => {
-                if matches!(failure.error, EngineError::Abandoned) {
-                    tracing::debug!(
-                        connection = self.connection,
-                        "the client left before its container came"
-                    );
-                } else if !late {
-                    tracing::warn!(connection = self.connection, error = %failure.error, "no container");
-                    let error = LaunchError::Engine(Arc::new(failure.error));
-                    self.state.send_replace(LaunchState::Failed(error));
-                }
-                Launched::Nothing { maybe_left: failure.maybe_left }
+    /// Launches a container, keeps it until nobody wants it any more, and removes it.
+    async fn keep(&self, spec: &ContainerSpec) {
+        let Self { pool, state, abandoned } = self;
+        let Some(container) = (Launch { pool, spec, state, abandoned }).run().await else { return };
+        tokio::select! {
+            () = abandoned.cancelled() => {}
+            reason = container.lost() => {
+                let connection = spec.labels.get(LABEL_CONNECTION);
+                tracing::warn!(connection, container = %container.id(), reason, "container lost");
+                state.send_replace(LaunchState::Lost(reason));
             }
         }
-    }
-
-    async fn remove(&self, container: &dyn Container) {
-        if let Err(error) = container.remove().await {
-            tracing::warn!(%error, container = %container.id(), "left for the reaper");
-            self.reaper.take(container.id());
-        }
+        // A lost one may still be there, stopped; and who waits for the end of the lease waits for its removal.
+        abandoned.cancelled().await;
+        pool.remove(container.as_ref()).await;
     }
 }

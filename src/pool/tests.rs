@@ -9,12 +9,19 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{LaunchError, LaunchState, Lease, Pool, Reaper};
-use crate::engine::fake::{FakeEngine, Fault, Step};
-use crate::engine::{ContainerSpec, Engine, EngineError, LABEL_CONNECTION, LABEL_INSTANCE, LaunchWatch};
+use super::{LaunchError, LaunchState, Lease, Limits, Mode, Moment, Pool, Reaper, Tenure};
+use crate::engine::fake::{Call, FakeEngine, Fault, Step};
+use crate::engine::{
+    Container, ContainerSpec, Engine, EngineError, LABEL_CONNECTION, LABEL_INSTANCE, LABEL_USERNAME,
+    LaunchWatch,
+};
 use crate::ids::InstanceId;
+use crate::shutdown::Drain;
 
 const DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long persistent containers stay unused.
+const IDLE: Duration = Duration::from_mins(10);
 
 struct House {
     engine: FakeEngine,
@@ -22,21 +29,54 @@ struct House {
     reaper: Reaper,
     instance: InstanceId,
     tasks: TaskTracker,
+    drain: Drain,
 }
 
 impl House {
     fn new(launch_timeout: Duration) -> Self {
-        let engine = FakeEngine::new();
-        let (reaper, tasks) = (Reaper::default(), TaskTracker::new());
+        let limits = Limits { launch_timeout, containers: 0, containers_per_user: 0 };
+        Self::on(FakeEngine::new(), InstanceId::random(), Mode::Connection, limits)
+    }
+
+    fn of(mode: Mode) -> Self {
+        let launch_timeout = DEADLINE / 4;
+        let limits = Limits { launch_timeout, containers: 0, containers_per_user: 1 };
+        Self::on(FakeEngine::new(), InstanceId::random(), mode, limits)
+    }
+
+    fn on(engine: FakeEngine, instance: InstanceId, mode: Mode, limits: Limits) -> Self {
+        let (reaper, drain) = (Reaper::default(), Drain::default());
         let port: Arc<dyn Engine> = Arc::new(engine.clone());
-        let pool = Pool::new(port, reaper.clone(), tasks.clone(), launch_timeout);
-        Self { engine, pool, reaper, instance: InstanceId::random(), tasks }
+        let tenure = Tenure { mode, idle_timeout: Some(IDLE), instance: instance.clone() };
+        let pool = Pool::new(port, reaper.clone(), &drain, limits, tenure);
+        Self { engine, pool, reaper, instance, tasks: drain.tasks.clone(), drain }
+    }
+
+    /// The same installation after a restart.
+    fn restarted(&self, mode: Mode) -> Self {
+        Self::on(self.engine.clone(), self.instance.clone(), mode, self.pool.limits)
     }
 
     fn lease(&self) -> Lease {
-        let labels = [(LABEL_CONNECTION, "c1".to_owned()), (LABEL_INSTANCE, self.instance.to_string())];
+        self.lease_of("alice")
+    }
+
+    fn lease_of(&self, username: &str) -> Lease {
+        self.lease_at(Moment::Login, username).expect("a lease")
+    }
+
+    fn lease_at(&self, moment: Moment, username: &str) -> Option<Lease> {
+        let labels = [
+            (LABEL_CONNECTION, "c1".to_owned()),
+            (LABEL_INSTANCE, self.instance.to_string()),
+            (LABEL_USERNAME, username.to_owned()),
+        ];
         let labels: BTreeMap<_, _> = labels.map(|(name, value)| (name.to_owned(), value)).into();
-        self.pool.lease(ContainerSpec { name: "c1".to_owned(), hostname: "c1".to_owned(), labels })
+        self.pool.lease(moment, ContainerSpec { name: "c1".to_owned(), hostname: "c1".to_owned(), labels })
+    }
+
+    fn launches(&self) -> usize {
+        self.engine.calls().iter().filter(|call| matches!(call, Call::Launch(_))).count()
     }
 
     /// A container that no lease knows.
@@ -69,6 +109,13 @@ async fn outcome(lease: &Lease) -> LaunchState {
     let mut state = lease.state();
     let ended = |state: &LaunchState| !matches!(state, LaunchState::InProgress(_));
     soon(state.wait_for(ended)).await.unwrap().clone()
+}
+
+async fn ready(lease: &Lease) -> Arc<dyn Container> {
+    match outcome(lease).await {
+        LaunchState::Ready(container) => container,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// L4
@@ -142,6 +189,21 @@ async fn what_cannot_be_removed_is_removed_once_the_engine_is_back() {
     assert!(house.reaper.is_idle());
 }
 
+/// L9
+#[tokio::test]
+async fn a_container_that_ends_behind_our_back_is_told_and_cleaned_up() {
+    let house = House::new(DEADLINE);
+    let lease = house.lease();
+    let LaunchState::Ready(container) = outcome(&lease).await else { panic!("it must run") };
+
+    house.engine.kill(container.id());
+
+    let lost = |state: &LaunchState| matches!(state, LaunchState::Lost(_));
+    soon(lease.state().wait_for(lost)).await.unwrap();
+    soon(lease.give_back()).await;
+    house.settle().await;
+}
+
 /// L8
 #[tokio::test(start_paused = true)]
 async fn leftovers_of_this_instance_are_reaped_and_nobody_elses_nor_what_is_on_loan() {
@@ -178,10 +240,11 @@ async fn leftovers_are_reaped_also_when_the_engine_comes_up_after_us() {
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!(house.engine.live(), 1);
     house.engine.mend(Step::List);
-    stop.cancel();
+    tokio::time::sleep(Duration::from_secs(30)).await;
 
-    soon(reaping).await.unwrap();
     assert_eq!(house.engine.live(), 0);
+    stop.cancel();
+    soon(reaping).await.unwrap();
 }
 
 /// L6
@@ -199,3 +262,5 @@ async fn what_appears_after_its_launch_was_given_up_is_found_by_the_next_look() 
     stop.cancel();
     soon(reaping).await.unwrap();
 }
+
+mod persistent;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::value::{ByteSize, Section, section};
+use crate::value::{ByteSize, Section, Span, section};
 
 /// How much one connection, and all of them together, may take.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -16,6 +16,15 @@ pub struct Limits {
     pub stdin: StdinLimits,
     /// Session channels at a time on one connection. Past it a channel is refused; 0 refuses all.
     pub sessions_per_connection: u16,
+    /// From the login to the end of a connection. Its users are warned a minute before. 0: no limit.
+    pub max_lifetime: Span,
+    /// Time without anything sent in either direction, after which a connection is ended. Its users are warned a
+    /// minute before. 0: no limit.
+    pub idle_timeout: Span,
+    /// Containers at a time. Past it a login or session gets none and is told so; 0: no limit.
+    pub max_containers: u32,
+    /// Containers at a time of one user name. Past it the same; 0: no limit.
+    pub max_containers_per_user: u32,
 }
 
 /// Where input waits that a program has not read yet: in memory, then on disk, up to a cap.
@@ -41,7 +50,14 @@ impl Section for Limits {}
 impl Default for Limits {
     fn default() -> Self {
         // OpenSSH's own MaxSessions.
-        Self { stdin: StdinLimits::default(), sessions_per_connection: 10 }
+        Self {
+            stdin: StdinLimits::default(),
+            sessions_per_connection: 10,
+            max_lifetime: Span::default(),
+            idle_timeout: Span::default(),
+            max_containers: 0,
+            max_containers_per_user: 0,
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::engine::{
     Container, EngineError, ExitStatus, LaunchStage, ProcessControl, PullProgress, Signal, TerminalSize,
@@ -45,7 +46,7 @@ pub trait Client: Send + Sync {
 pub struct Session {
     /// Leave to start the program.
     pub permit: Permit,
-    /// The connection's container.
+    /// The container of the connection, or its own.
     pub container: watch::Receiver<LaunchState>,
     /// The client.
     pub client: Arc<dyn Client>,
@@ -64,12 +65,21 @@ pub struct Session {
 pub struct Ending {
     /// The client closed the channel, or the connection is over.
     pub channel_closed: CancellationToken,
-    /// The connection is over, and its container with it.
-    pub connection_over: CancellationToken,
-    /// The server is going down.
-    pub draining: CancellationToken,
+    /// What becomes of the container.
+    pub remains: Remains,
+    /// Whoever answers for the connection ends it, for this reason.
+    pub cut: watch::Receiver<Option<Cut>>,
     /// More input came than can be kept.
     pub overflowed: CancellationToken,
+}
+
+/// What becomes of a session's container, and so of a program that is still there when its session has ended.
+#[derive(Clone, Debug)]
+pub enum Remains {
+    /// It goes when this is cancelled, with all that runs in it.
+    Go(CancellationToken),
+    /// It stays; what is to be ended after its session is ended by a task on this tracker.
+    Stay(TaskTracker),
 }
 
 impl Ending {
@@ -78,9 +88,36 @@ impl Ending {
         tokio::select! {
             () = self.channel_closed.cancelled() => SessionError::Closed,
             () = self.overflowed.cancelled() => SessionError::Overflow,
-            () = self.draining.cancelled() => SessionError::Draining,
+            cut = self.cut() => SessionError::Cut(cut),
         }
     }
+
+    async fn cut(&self) -> Cut {
+        let mut cut = self.cut.clone();
+        let reason = cut.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+        match reason {
+            Some(reason) => reason,
+            // The connection's owner has gone; its own end is told by the other tokens.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Why a session is ended from our side.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Cut {
+    /// The server is going down.
+    #[error("the server is shutting down")]
+    Draining,
+    /// The connection has lived for as long as it may.
+    #[error("a connection may last {} here, and this one has", humantime::format_duration(*.0))]
+    Lifetime(Duration),
+    /// Nothing was sent in either direction for as long as that may be.
+    #[error("nothing happened for {}", humantime::format_duration(*.0))]
+    Idle(Duration),
+    /// The container ended behind our back.
+    #[error("the container is gone: {0}")]
+    ContainerLost(String),
 }
 
 impl std::fmt::Debug for Session {
@@ -110,9 +147,9 @@ pub enum SessionError {
     /// The client closed the channel.
     #[error("the client closed the channel")]
     Closed,
-    /// The server is going down.
-    #[error("the server is shutting down")]
-    Draining,
+    /// It was ended from our side.
+    #[error("{0}")]
+    Cut(Cut),
 }
 
 impl Session {
@@ -123,6 +160,7 @@ impl Session {
     pub async fn run(self) -> Result<ExitStatus, SessionError> {
         let Self { permit, container, client, stdin, sizes, signals, ending } = self;
         let (hand_over, stdin_ready) = oneshot::channel();
+        let lost = lost(container.clone());
         let program = async {
             let container =
                 await_container(container, client.as_ref(), permit.has_terminal(), &ending).await?;
@@ -140,6 +178,19 @@ impl Session {
         tokio::select! {
             result = program => result,
             () = input => Err(SessionError::Overflow),
+            reason = lost => Err(SessionError::Cut(Cut::ContainerLost(reason))),
+        }
+    }
+}
+
+/// Waits for the loss of the container. Cancel safe.
+async fn lost(mut state: watch::Receiver<LaunchState>) -> String {
+    loop {
+        if let LaunchState::Lost(reason) = &*state.borrow_and_update() {
+            return reason.clone();
+        }
+        if state.changed().await.is_err() {
+            return std::future::pending().await;
         }
     }
 }
@@ -156,6 +207,7 @@ async fn await_container(
         match now {
             LaunchState::Ready(container) => return Ok(container),
             LaunchState::Failed(error) => return Err(error.into()),
+            LaunchState::Lost(reason) => return Err(SessionError::Cut(Cut::ContainerLost(reason))),
             LaunchState::InProgress(LaunchStage::Pulling(progress)) if has_terminal => {
                 client.stderr(show(&progress)).await.map_err(|_| SessionError::Closed)?;
             }
@@ -196,22 +248,25 @@ async fn start(
     Ok(process)
 }
 
-/// Ends a program whose client has gone: SIGHUP, then SIGKILL. When the whole connection is over this is left to
-/// the removal of its container.
+/// Ends a program whose client has gone: SIGHUP, then SIGKILL. Where its container goes, this is left to its removal.
 async fn hang_up(control: &dyn ProcessControl, ending: &Ending) {
-    let hang_up = async {
-        for signal in [Signal::Hup, Signal::Kill] {
-            if let Err(error) = control.signal(signal).await {
-                tracing::debug!(%error, signal = signal.name(), "cannot hang up");
-            }
-            if tokio::time::timeout(HANG_UP_GRACE, control.ended()).await.is_ok() {
-                return;
-            }
+    match &ending.remains {
+        Remains::Stay(_) => signal_to_end(control).await,
+        Remains::Go(gone) => tokio::select! {
+            () = signal_to_end(control) => {}
+            () = gone.cancelled() => {}
+        },
+    }
+}
+
+async fn signal_to_end(control: &dyn ProcessControl) {
+    for signal in [Signal::Hup, Signal::Kill] {
+        if let Err(error) = control.signal(signal).await {
+            tracing::debug!(%error, signal = signal.name(), "cannot hang up");
         }
-    };
-    tokio::select! {
-        () = hang_up => {}
-        () = ending.connection_over.cancelled() => {}
+        if tokio::time::timeout(HANG_UP_GRACE, control.ended()).await.is_ok() {
+            return;
+        }
     }
 }
 

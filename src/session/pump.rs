@@ -9,7 +9,7 @@ use futures::stream::{BoxStream, Fuse, StreamExt};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
-use super::{Client, Ending, SessionError, hang_up};
+use super::{Client, Cut, Ending, Remains, SessionError, hang_up, signal_to_end};
 use crate::engine::{ExitStatus, Output, ProcessControl, Signal, TerminalSize};
 
 /// After this long without window the program may end unnoticed, and its last output be cut by the engine.
@@ -46,8 +46,13 @@ pub(super) async fn relay(
             early = ending.came() => Err(early),
         },
         Err(error) => {
-            if matches!(error, SessionError::Closed | SessionError::Overflow) {
-                hang_up(control.as_ref(), ending).await;
+            match (&error, &ending.remains) {
+                (SessionError::Closed | SessionError::Overflow, _) => hang_up(control.as_ref(), ending).await,
+                (SessionError::Cut(Cut::ContainerLost(_)), _) | (_, Remains::Go(_)) => {}
+                // Not before the user has been told why: a program may take its time.
+                (_, Remains::Stay(tasks)) => {
+                    drop(tasks.spawn(async move { signal_to_end(control.as_ref()).await }));
+                }
             }
             Err(error)
         }

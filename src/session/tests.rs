@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::config::StdinLimits;
-use super::{Budgets, Client, Ending, Session, SessionError, StdinSender, stdin_queue};
+use super::{Budgets, Client, Cut, Ending, Remains, Session, SessionError, StdinSender, stdin_queue};
 use crate::engine::fake::{Call, FakeEngine, Fault, Step};
 use crate::engine::{
     self, ContainerSpec, Engine, EngineError, ExitStatus, LaunchStage, LaunchWatch, PullProgress, Signal,
@@ -68,6 +68,7 @@ struct Running {
     _sizes: watch::Sender<TerminalSize>,
     state: watch::Sender<LaunchState>,
     ending: Ending,
+    cut: watch::Sender<Option<Cut>>,
     session: JoinHandle<Result<ExitStatus, SessionError>>,
 }
 
@@ -93,10 +94,11 @@ impl Running {
         let (signals, signal_receiver) = mpsc::channel(4);
         let (sizes, size_receiver) = watch::channel(TerminalSize::from_client(80, 24));
         let (state, container) = watch::channel(LaunchState::InProgress(LaunchStage::Preparing));
+        let (cut, cut_receiver) = watch::channel(None);
         let ending = Ending {
             channel_closed: CancellationToken::new(),
-            connection_over: CancellationToken::new(),
-            draining: CancellationToken::new(),
+            remains: Remains::Go(CancellationToken::new()),
+            cut: cut_receiver,
             overflowed: CancellationToken::new(),
         };
         let session = Session {
@@ -110,7 +112,7 @@ impl Running {
         };
         #[expect(clippy::disallowed_methods, reason = "the test owns the task by its handle")]
         let session = tokio::spawn(session.run());
-        Self { engine: FakeEngine::new(), client, stdin, signals, _sizes: sizes, state, ending, session }
+        Self { engine: FakeEngine::new(), client, stdin, signals, _sizes: sizes, state, ending, cut, session }
     }
 
     async fn open_container(&self) {
@@ -218,6 +220,18 @@ async fn a_program_whose_channel_closes_is_hung_up() {
     assert!(matches!(running.result().await.0, Err(SessionError::Closed)));
 }
 
+/// L9
+#[tokio::test]
+async fn a_session_whose_own_container_is_lost_says_so() {
+    let running = Running::start("echo up; sleep 1000", 100).await;
+    until(|| running.client.text().contains("up")).await;
+
+    running.state.send_replace(LaunchState::Lost("it was removed".to_owned()));
+
+    let result = running.result().await.0;
+    assert!(matches!(result, Err(SessionError::Cut(Cut::ContainerLost(_)))), "{result:?}");
+}
+
 /// G1
 #[tokio::test]
 async fn a_signal_reaches_the_program() {
@@ -263,13 +277,13 @@ async fn a_failed_exec_and_a_failed_wait_are_told() {
 #[tokio::test]
 async fn a_drain_ends_a_session_that_waits_and_one_that_runs() {
     let waiting = Running::prepare("echo x", Terminal::with_window(9), StdinLimits::default());
-    waiting.ending.draining.cancel();
-    assert!(matches!(waiting.result().await.0, Err(SessionError::Draining)));
+    waiting.cut.send_replace(Some(Cut::Draining));
+    assert!(matches!(waiting.result().await.0, Err(SessionError::Cut(Cut::Draining))));
 
     let running = Running::start("echo up; sleep 1000", 9).await;
     until(|| running.client.text().contains("up")).await;
-    running.ending.draining.cancel();
-    assert!(matches!(running.result().await.0, Err(SessionError::Draining)));
+    running.cut.send_replace(Some(Cut::Draining));
+    assert!(matches!(running.result().await.0, Err(SessionError::Cut(Cut::Draining))));
 }
 
 #[tokio::test]

@@ -10,10 +10,13 @@ use russh::{ChannelId, ChannelWriteHalf, Sig};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::connection::Shared;
 use super::rescue;
 use crate::engine::{ExitStatus, Signal, Terminal, TerminalSize};
-use crate::ids::ConnectionId;
 use crate::session::{Client, SessionError, StdinSender};
+
+/// Longest `TERM` that we pass on, in bytes.
+const TERM_BYTES_MAX: usize = 64;
 
 /// Data type code of RFC 4254 §5.2.
 const SSH_EXTENDED_DATA_STDERR: u32 = 1;
@@ -65,20 +68,37 @@ pub(super) struct ChannelClient {
     write: ChannelWriteHalf<Msg>,
     handle: Handle,
     closed: CancellationToken,
+    shared: Arc<Shared>,
 }
 
 impl ChannelClient {
-    pub(super) fn new(write: ChannelWriteHalf<Msg>, handle: Handle, closed: CancellationToken) -> Arc<Self> {
-        Arc::new(Self { write, handle, closed })
+    pub(super) fn new(
+        write: ChannelWriteHalf<Msg>,
+        handle: Handle,
+        closed: CancellationToken,
+        shared: Arc<Shared>,
+    ) -> Arc<Self> {
+        Arc::new(Self { write, handle, closed, shared })
+    }
+
+    /// Shows what the connection's users are to know, for as long as it is awaited. Never ends.
+    pub(super) async fn show_notices(&self) {
+        let mut notices = self.shared.notice.clone();
+        loop {
+            let notice = notices.borrow_and_update().clone();
+            if let Some(notice) = notice {
+                // No activity: what warns of a silence must not end it.
+                drop(self.send_stderr(rescue::notice(&notice)).await);
+            }
+            if notices.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// Ends the channel: the reason if there is one, exit-status or exit-signal, EOF, close, in this order.
-    pub(super) async fn finish(
-        &self,
-        result: Result<ExitStatus, SessionError>,
-        connection: &ConnectionId,
-        has_terminal: bool,
-    ) {
+    pub(super) async fn finish(&self, result: Result<ExitStatus, SessionError>, has_terminal: bool) {
+        let connection = &self.shared.id;
         let status = match result {
             Ok(status) => status,
             Err(error) => {
@@ -105,6 +125,14 @@ impl ChannelClient {
         }
     }
 
+    async fn send_stderr(&self, chunk: Bytes) -> io::Result<()> {
+        tokio::select! {
+            biased;
+            () = self.closed.cancelled() => Err(io::ErrorKind::BrokenPipe.into()),
+            sent = self.write.extended_data_bytes(SSH_EXTENDED_DATA_STDERR, chunk) => sent.map_err(io::Error::other),
+        }
+    }
+
     async fn exit_signal(&self, id: ChannelId, signal: Signal) -> Result<(), ()> {
         self.handle.exit_signal_request(id, to_russh(signal), false, String::new(), String::new()).await
     }
@@ -113,6 +141,7 @@ impl ChannelClient {
 #[async_trait]
 impl Client for ChannelClient {
     async fn stdout(&self, chunk: Bytes) -> io::Result<()> {
+        self.shared.activity.note();
         // The wait for window does not end when the channel does: russh wakes nobody then.
         tokio::select! {
             biased;
@@ -122,11 +151,8 @@ impl Client for ChannelClient {
     }
 
     async fn stderr(&self, chunk: Bytes) -> io::Result<()> {
-        tokio::select! {
-            biased;
-            () = self.closed.cancelled() => Err(io::ErrorKind::BrokenPipe.into()),
-            sent = self.write.extended_data_bytes(SSH_EXTENDED_DATA_STDERR, chunk) => sent.map_err(io::Error::other),
-        }
+        self.shared.activity.note();
+        self.send_stderr(chunk).await
     }
 }
 
@@ -164,5 +190,27 @@ fn to_russh(signal: Signal) -> Sig {
         Signal::Term => Sig::TERM,
         Signal::Usr1 => Sig::USR1,
         Signal::Usr2 => Sig::Custom("USR2".to_owned()),
+    }
+}
+
+/// Only what may stand in an environment and a terminfo path; anything else is a terminal we know nothing about.
+pub(super) fn sane_term(term: &str) -> String {
+    let sane = !term.is_empty()
+        && term.len() <= TERM_BYTES_MAX
+        && term.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.+".contains(&byte));
+    if sane { term.to_owned() } else { "dumb".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// P10
+    #[test]
+    fn a_terminal_name_cannot_carry_anything_else() {
+        assert_eq!(sane_term("xterm-256color"), "xterm-256color");
+        for hostile in ["", "a\nb", "\x1b[2J", "a;b", "../../x", "x y", &"x".repeat(512)] {
+            assert_eq!(sane_term(hostile), "dumb", "{hostile:?}");
+        }
     }
 }

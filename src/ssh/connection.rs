@@ -12,23 +12,23 @@ use russh::keys::{Algorithm, PublicKeyBase64};
 use russh::server::{
     Auth, ChannelOpenHandle, Handle, Handler, Msg, PublicKeyOffer, Session as Russh, VerifiedPublicKey,
 };
-use russh::{Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, Pty, Sig};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Pty, Sig};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use super::channel::{ChannelClient, Opening, Running, Slot, from_russh};
+use super::channel::{ChannelClient, Opening, Running, Slot, from_russh, sane_term};
+use super::curfew::{Activity, Notice};
 use super::listener::Services;
 use super::login;
+use super::owner::container_for;
 use crate::auth::{Attempt, PublicKey, Verdict};
 use crate::engine::{Terminal, TerminalMode, TerminalSize};
 use crate::identity::Identity;
 use crate::ids::{ConnectionId, Username};
 use crate::policy::{self, Permit, Start, StartRequest};
-use crate::pool::LaunchState;
-use crate::session::{self, Budget, Ending, SIGNALS_PENDING_MAX, Session, SessionError};
-
-/// Longest `TERM` that we pass on, in bytes.
-const TERM_BYTES_MAX: usize = 64;
+use crate::pool::{LaunchState, Lease, Moment};
+use crate::session::{self, Budget, Cut, Ending, Remains, SIGNALS_PENDING_MAX, Session, SessionError};
 
 /// What the owner of a connection and its callbacks share.
 pub(super) struct Shared {
@@ -41,6 +41,14 @@ pub(super) struct Shared {
     pub(super) over: CancellationToken,
     /// Where the connection's container stands; set by the owner once the client is in.
     pub(super) container: watch::Receiver<LaunchState>,
+    /// Set when sessions are to end.
+    pub(super) cut: watch::Receiver<Option<Cut>>,
+    /// Set when users are to be told something.
+    pub(super) notice: watch::Receiver<Option<Notice>>,
+    /// When something was last sent.
+    pub(super) activity: Activity,
+    /// The tasks of the sessions that live.
+    pub(super) sessions: TaskTracker,
 }
 
 /// One connection's callbacks.
@@ -52,13 +60,16 @@ pub(super) struct Connection {
     /// One for each session, held until its task has ended: a client that opens and closes channels faster than
     /// programs can be started and hung up gets no more of them.
     places: Arc<Semaphore>,
+    /// Programs that were to run so far.
+    sessions_begun: u32,
 }
 
 impl Connection {
     /// `logged_in` tells the owner who came in.
     pub(super) fn new(shared: Arc<Shared>, logged_in: oneshot::Sender<Identity>) -> Self {
         let places = Arc::new(Semaphore::new(shared.services.sessions_per_connection));
-        Self { shared, identity: None, logged_in: Some(logged_in), slots: HashMap::new(), places }
+        let logged_in = Some(logged_in);
+        Self { shared, identity: None, logged_in, slots: HashMap::new(), places, sessions_begun: 0 }
     }
 
     async fn judge(&self, user: &str, key: &russh::keys::PublicKey, algorithm: &Algorithm) -> Verdict {
@@ -96,18 +107,16 @@ impl Connection {
                 return russh.channel_failure(id);
             }
         };
-        self.run(permit, (place, write), terminal, russh.handle());
+        self.sessions_begun += 1;
+        let container = container_for(&self.shared, &identity, Some(self.sessions_begun));
+        let lease = self.shared.services.pool.lease(Moment::Session, container);
+        self.run(permit, Opening { place, write, env, terminal }, lease, russh.handle());
         russh.channel_success(id)
     }
 
-    /// Starts the session's task.
-    fn run(
-        &mut self,
-        permit: Permit,
-        (place, write): (OwnedSemaphorePermit, ChannelWriteHalf<Msg>),
-        terminal: Option<Terminal>,
-        handle: Handle,
-    ) {
+    /// Starts the session's task. With a lease of its own it uses that one's container.
+    fn run(&mut self, permit: Permit, opening: Opening, lease: Option<Lease>, handle: Handle) {
+        let Opening { place, write, terminal, .. } = opening;
         let id = write.id();
         let size = terminal.map_or(TerminalSize::from_client(0, 0), |terminal| terminal.size);
         let (sizes, size_receiver) = watch::channel(size);
@@ -116,33 +125,51 @@ impl Connection {
         let closed = self.shared.over.child_token();
         let overflowed = CancellationToken::new();
         let over = CancellationToken::new();
-        let client = ChannelClient::new(write, handle, closed.clone());
+        let client = ChannelClient::new(write, handle, closed.clone(), Arc::clone(&self.shared));
         let has_terminal = permit.has_terminal();
         let session = Session {
             permit,
-            container: self.shared.container.clone(),
+            container: lease.as_ref().map_or_else(|| self.shared.container.clone(), Lease::state),
             client: Arc::clone(&client) as Arc<dyn session::Client>,
             stdin: stdin_queue,
             sizes: size_receiver,
             signals: signal_receiver,
             ending: Ending {
                 channel_closed: closed.clone(),
-                connection_over: self.shared.over.clone(),
-                draining: self.shared.services.drain.token.clone(),
+                remains: self.remains(),
+                cut: self.shared.cut.clone(),
                 overflowed: overflowed.clone(),
             },
         };
         let over_on_drop = over.clone().drop_guard();
         let running = Running { stdin, sizes, signals, closed, overflowed, over, has_terminal };
         self.slots.insert(id, Slot::Running(running));
-        let connection = self.shared.id.clone();
-        self.shared.services.drain.tasks.spawn(async move {
+        let work = self.shared.sessions.track_future(async move {
             // A fault of ours must not leave the client waiting for ever.
-            let result = AssertUnwindSafe(session.run()).catch_unwind().await;
-            let result = result.unwrap_or(Err(SessionError::Fault));
-            client.finish(result, &connection, has_terminal).await;
+            let run = AssertUnwindSafe(session.run()).catch_unwind();
+            let result = tokio::select! {
+                result = run => result.unwrap_or(Err(SessionError::Fault)),
+                // Scripts are told at the end alone, people also before.
+                () = client.show_notices(), if has_terminal => Err(SessionError::Closed),
+            };
+            client.finish(result, has_terminal).await;
             drop((over_on_drop, place));
         });
+        self.shared.services.drain.tasks.spawn(async move {
+            work.await;
+            if let Some(lease) = lease {
+                lease.give_back().await;
+            }
+        });
+    }
+
+    fn remains(&self) -> Remains {
+        let services = &self.shared.services;
+        if services.pool.keeps_containers() {
+            Remains::Stay(services.drain.tasks.clone())
+        } else {
+            Remains::Go(self.shared.over.clone())
+        }
     }
 
     fn opening(&mut self, id: ChannelId) -> Option<&mut Opening> {
@@ -163,14 +190,6 @@ impl Connection {
 /// Answers a request that wants a reply; russh keeps silent for those that do not.
 fn reply(russh: &mut Russh, id: ChannelId, granted: bool) -> Result<(), russh::Error> {
     if granted { russh.channel_success(id) } else { russh.channel_failure(id) }
-}
-
-/// Only what may stand in an environment and a terminfo path; anything else is a terminal we know nothing about.
-fn sane_term(term: &str) -> String {
-    let sane = !term.is_empty()
-        && term.len() <= TERM_BYTES_MAX
-        && term.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.+".contains(&byte));
-    if sane { term.to_owned() } else { "dumb".to_owned() }
 }
 
 impl Handler for Connection {
@@ -226,7 +245,7 @@ impl Handler for Connection {
     ) -> Result<(), Self::Error> {
         // Where we close first, russh forgets the channel at once and never tells of the client's own close.
         self.slots.retain(|_, slot| !slot.is_over());
-        if self.identity.is_none() {
+        if self.identity.is_none() || self.shared.services.drain.begun.is_cancelled() {
             reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
         } else if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             // Without a read half russh never waits for us; input arrives in `data`.
@@ -349,6 +368,7 @@ impl Handler for Connection {
     }
 
     async fn data(&mut self, id: ChannelId, data: &[u8], _russh: &mut Russh) -> Result<(), Self::Error> {
+        self.shared.activity.note();
         if let Some(running) = self.running(id)
             && running.stdin.push(data).is_err()
         {
@@ -367,19 +387,5 @@ impl Handler for Connection {
     async fn channel_close(&mut self, id: ChannelId, _russh: &mut Russh) -> Result<(), Self::Error> {
         self.slots.remove(&id);
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// P10
-    #[test]
-    fn a_terminal_name_cannot_carry_anything_else() {
-        assert_eq!(sane_term("xterm-256color"), "xterm-256color");
-        for hostile in ["", "a\nb", "\x1b[2J", "a;b", "../../x", "x y", &"x".repeat(512)] {
-            assert_eq!(sane_term(hostile), "dumb", "{hostile:?}");
-        }
     }
 }

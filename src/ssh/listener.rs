@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::sleep;
 
 use super::owner;
@@ -50,6 +50,12 @@ pub struct Services {
     pub banner: String,
     /// Session channels at a time.
     pub sessions_per_connection: usize,
+    /// From the login to the end of a connection, at most.
+    pub max_lifetime: Option<Duration>,
+    /// Without anything sent in either direction, at most.
+    pub idle_timeout: Option<Duration>,
+    /// What sessions get to end by themselves when the server goes down.
+    pub drain_grace: Duration,
     /// The transport's settings.
     pub transport: Transport,
 }
@@ -83,13 +89,14 @@ impl Listener {
         self.tcp.local_addr()
     }
 
-    /// Accepts until the drain begins.
-    pub async fn run(self, services: Arc<Services>) {
+    /// Accepts until the drain begins. Each connection gets the services of the moment it came.
+    pub async fn run(self, mut services: watch::Receiver<Arc<Services>>) {
+        let drain = services.borrow().drain.clone();
         let places = Arc::new(Semaphore::new(connections_max()));
         loop {
             let accepted = tokio::select! {
                 accepted = self.tcp.accept() => accepted,
-                () = services.drain.token.cancelled() => return,
+                () = drain.begun.cancelled() => return,
             };
             match accepted {
                 Ok((tcp, client)) => {
@@ -97,8 +104,8 @@ impl Listener {
                         tracing::warn!(%client, "connection refused: too many");
                         continue;
                     };
-                    let services = Arc::clone(&services);
-                    services.drain.tasks.clone().spawn(async move {
+                    let services = Arc::clone(&services.borrow_and_update());
+                    drain.tasks.spawn(async move {
                         serve(tcp, client, services).await;
                         drop(place);
                     });

@@ -6,6 +6,7 @@
 mod channel;
 pub mod config;
 mod connection;
+mod curfew;
 pub mod hostkey;
 mod listener;
 mod login;
@@ -16,6 +17,7 @@ mod transport;
 
 pub use config::Config;
 pub use listener::{Listener, Services};
+pub use russh::keys::PrivateKey as HostKey;
 pub use transport::Transport;
 
 /// The banner as the protocol wants it (RFC 4252 §5.4): lines that end in CR LF; empty for none.

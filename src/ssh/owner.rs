@@ -12,17 +12,24 @@ use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::connection::{Connection, Shared};
+use super::curfew::{Activity, Call, Clock, Curfew, Notice};
 use super::listener::Services;
 use super::stream::Stream;
-use crate::engine::{self, ContainerSpec, LaunchStage};
+use crate::engine::{self, ContainerSpec, LABEL_SESSION, LaunchStage};
 use crate::identity::Identity;
 use crate::ids::ConnectionId;
-use crate::pool::{LaunchState, Lease};
+use crate::pool::{LaunchState, Lease, Moment};
+use crate::session::Cut;
 
 /// How long sessions have to tell their users that the server is going down.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a client has to leave by itself once its sessions have ended. OpenSSH's drops what it has not yet shown
+/// when it is disconnected, and with it the line that says why.
+const LEAVING_TIME: Duration = Duration::from_millis(500);
 
 /// How long a peer has to close its side after a disconnect, before the connection is cut.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -30,19 +37,21 @@ const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// russh's task for a connection. Fused: we wait for it in several places, and it must not be asked again.
 type Running = Fuse<RunningSession<Connection>>;
 
+/// The owner's ends of what it shares with the callbacks and the sessions.
+struct Reins {
+    container: watch::Sender<LaunchState>,
+    cut: watch::Sender<Option<Cut>>,
+    notice: watch::Sender<Option<Notice>>,
+}
+
 /// Serves one connection to its end; when it returns, its container is gone or with the reaper.
 pub(super) async fn own(tcp: TcpStream, client: SocketAddr, server: SocketAddr, services: Arc<Services>) {
-    let id = ConnectionId::random();
     let kill = CancellationToken::new();
     // Whatever way this task ends, the stream must not outlive it.
     let _kill_on_drop = kill.clone().drop_guard();
-    let budget = services.budgets.of_connection();
-    let stream = Stream::new(tcp, kill.clone(), Arc::clone(&budget), services.transport.dead_after);
-    let (state_sender, container) = watch::channel(LaunchState::InProgress(LaunchStage::Preparing));
-    let over = CancellationToken::new();
-    let shared =
-        Arc::new(Shared { id, client, server, services: Arc::clone(&services), budget, over, container });
+    let (shared, reins) = share(client, server, &services);
     let _over_on_drop = shared.over.clone().drop_guard();
+    let stream = Stream::new(tcp, kill.clone(), Arc::clone(&shared.budget), services.transport.dead_after);
     let (login_sender, mut login) = oneshot::channel();
     let handler = Connection::new(Arc::clone(&shared), login_sender);
     let grace = Instant::now() + services.transport.login_grace;
@@ -50,7 +59,7 @@ pub(super) async fn own(tcp: TcpStream, client: SocketAddr, server: SocketAddr, 
 
     let running = tokio::select! {
         running = timeout_at(grace, run_stream(Arc::clone(&services.transport.russh), stream, handler)) => running,
-        () = services.drain.token.cancelled() => return,
+        () = services.drain.begun.cancelled() => return,
     };
     let Ok(Ok(running)) = running else {
         tracing::debug!(connection = %shared.id, %client, "no SSH client");
@@ -61,10 +70,10 @@ pub(super) async fn own(tcp: TcpStream, client: SocketAddr, server: SocketAddr, 
     let identity = tokio::select! {
         _ = &mut running => None,
         identity = timeout_at(grace, &mut login) => identity.ok().and_then(Result::ok),
-        () = services.drain.token.cancelled() => None,
+        () = services.drain.begun.cancelled() => None,
     };
     if let Some(identity) = identity {
-        serve_user(&shared, &identity, &mut running, &handle, state_sender).await;
+        serve_user(&shared, &identity, &mut running, &handle, &reins).await;
     } else {
         tracing::info!(connection = %shared.id, %client, "left without a login");
     }
@@ -76,61 +85,120 @@ pub(super) async fn own(tcp: TcpStream, client: SocketAddr, server: SocketAddr, 
     }
 }
 
+fn share(client: SocketAddr, server: SocketAddr, services: &Arc<Services>) -> (Arc<Shared>, Reins) {
+    let (container_sender, container) = watch::channel(LaunchState::InProgress(LaunchStage::Preparing));
+    let (cut_sender, cut) = watch::channel(None);
+    let (notice_sender, notice) = watch::channel(None);
+    let shared = Arc::new(Shared {
+        id: ConnectionId::random(),
+        client,
+        server,
+        services: Arc::clone(services),
+        budget: services.budgets.of_connection(),
+        over: CancellationToken::new(),
+        container,
+        cut,
+        notice,
+        activity: Activity::begin(),
+        sessions: TaskTracker::new(),
+    });
+    (shared, Reins { container: container_sender, cut: cut_sender, notice: notice_sender })
+}
+
 async fn serve_user(
     shared: &Arc<Shared>,
     identity: &Identity,
     running: &mut Running,
     handle: &Handle,
-    state: watch::Sender<LaunchState>,
+    reins: &Reins,
 ) {
     let (id, client) = (&shared.id, shared.client);
     let key = identity.key_fingerprint();
     tracing::info!(connection = %id, %client, user = %identity.username(), key, "logged in");
-    let services = &shared.services;
-    let lease = services.pool.lease(container_for(shared, identity));
-    let mut launch = lease.state();
-    loop {
-        let now = launch.borrow_and_update().clone();
-        state.send_replace(now);
-        tokio::select! {
-            ended = &mut *running => {
-                tracing::info!(connection = %id, error = ended.err().map(tracing::field::display), "disconnected");
-                break;
-            }
-            Ok(()) = launch.changed() => {}
-            () = services.drain.token.cancelled() => {
-                say_goodbye(running, handle).await;
-                break;
-            }
+    let lease = shared.services.pool.lease(Moment::Login, container_for(shared, identity, None));
+    // Without one there is nothing to follow: its sender is gone.
+    let nothing = || watch::channel(LaunchState::InProgress(LaunchStage::Preparing)).1;
+    let launch = lease.as_ref().map_or_else(nothing, Lease::state);
+    match wait_for_end(shared, running, launch, reins).await {
+        None => {}
+        Some(cut) => {
+            tracing::info!(connection = %id, reason = %cut, "ending the connection");
+            reins.cut.send_replace(Some(cut.clone()));
+            say_goodbye(shared, running, handle, &cut).await;
         }
     }
     shared.over.cancel();
-    give_back(lease, id).await;
+    if let Some(lease) = lease {
+        lease.give_back().await;
+        tracing::debug!(connection = %id, "container given back");
+    }
 }
 
-async fn give_back(lease: Lease, id: &ConnectionId) {
-    lease.give_back().await;
-    tracing::debug!(connection = %id, "container given back");
+/// Waits until the connection is over, or tells why it is to be ended.
+async fn wait_for_end(
+    shared: &Shared,
+    running: &mut Running,
+    mut launch: watch::Receiver<LaunchState>,
+    reins: &Reins,
+) -> Option<Cut> {
+    let services = &shared.services;
+    let curfew = Curfew { lifetime: services.max_lifetime, idle: services.idle_timeout };
+    let mut clock = Clock::start(curfew);
+    loop {
+        let now = launch.borrow_and_update().clone();
+        if let LaunchState::Lost(reason) = &now {
+            return Some(Cut::ContainerLost(reason.clone()));
+        }
+        reins.container.send_replace(now);
+        tokio::select! {
+            ended = &mut *running => {
+                tracing::info!(connection = %shared.id, error = ended.err().map(tracing::field::display), "disconnected");
+                return None;
+            }
+            // Whoever waits for a container is not idle.
+            Ok(()) = launch.changed() => shared.activity.note(),
+            call = clock.next(&shared.activity) => match call {
+                Call::Warn(notice) => drop(reins.notice.send_replace(Some(notice))),
+                Call::End(cut) => return Some(cut),
+            },
+            () = services.drain.begun.cancelled(), if !shared.sessions.is_closed() => {
+                reins.notice.send_replace(Some(Notice::Draining(services.drain_grace)));
+                // No session begins any more; with the last one the connection ends.
+                shared.sessions.close();
+            }
+            () = shared.sessions.wait() => return Some(Cut::Draining),
+            () = services.drain.cut.cancelled() => return Some(Cut::Draining),
+        }
+    }
 }
 
 /// Sessions tell their users themselves; then the connection is closed properly.
-async fn say_goodbye(running: &mut Running, handle: &Handle) {
+async fn say_goodbye(shared: &Shared, running: &mut Running, handle: &Handle, cut: &Cut) {
+    shared.sessions.close();
     tokio::select! {
         _ = &mut *running => return,
+        () = shared.sessions.wait() => {}
         () = sleep(FAREWELL_TIMEOUT) => {}
     }
+    if timeout(LEAVING_TIME, &mut *running).await.is_ok() {
+        return;
+    }
     let goodbye = async {
-        let reason = "the server is shutting down".to_owned();
-        drop(handle.disconnect(Disconnect::ByApplication, reason, String::new()).await);
+        drop(handle.disconnect(Disconnect::ByApplication, cut.to_string(), String::new()).await);
         drop(running.await);
     };
     drop(timeout(DISCONNECT_TIMEOUT, goodbye).await);
 }
 
-fn container_for(shared: &Shared, identity: &Identity) -> ContainerSpec {
-    let name = format!("coracle-{}", shared.id);
+/// What the container of the connection, or of one of its sessions, is to be.
+pub(super) fn container_for(shared: &Shared, identity: &Identity, session: Option<u32>) -> ContainerSpec {
+    let mut name = format!("coracle-{}", shared.id);
     let hostname = format!("coracle-{}", shared.id.short());
     let username = identity.username().as_str();
-    let labels = engine::labels(&shared.services.instance, &shared.id, username, shared.client);
+    let mut labels = engine::labels(&shared.services.instance, &shared.id, username, shared.client);
+    if let Some(session) = session {
+        name = format!("{name}-{session}");
+        labels.insert(LABEL_SESSION.to_owned(), session.to_string());
+    }
     ContainerSpec { name, hostname, labels }
 }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::curfew::Notice;
 use crate::ids::ConnectionId;
 use crate::session::SessionError;
 
@@ -20,11 +21,16 @@ pub(super) fn line(error: &SessionError, connection: &ConnectionId, has_terminal
         | SessionError::Stream(_)
         | SessionError::Overflow
         | SessionError::Fault
-        | SessionError::Draining => readable(&error.to_string()),
+        | SessionError::Cut(_) => readable(&error.to_string()),
     };
     // A terminal in raw mode needs the carriage return; a file is better off without.
     let (start, end) = if has_terminal { ("\r\x1b[K", "\r\n") } else { ("", "\n") };
     Some(Bytes::from(format!("{start}coracle: {reason} (connection {connection}){end}")))
+}
+
+/// A line for the person at the terminal before something happens.
+pub(super) fn notice(notice: &Notice) -> Bytes {
+    Bytes::from(format!("\r\n\x07coracle: {notice}\r\n"))
 }
 
 /// One line without control characters: the engine's words may hold what an image or a registry put there.

@@ -51,7 +51,7 @@ pub(crate) fn bench_by_exec(config: &Config) -> Bench {
     bench_of(Docker::new(config).expect("a good configuration").with_signal_path(SignalPath::Exec))
 }
 
-fn bench_of(docker: Docker) -> Bench {
+pub(crate) fn bench_of(docker: Docker) -> Bench {
     Bench { engine: Arc::new(docker), instance: InstanceId::random() }
 }
 

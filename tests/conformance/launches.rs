@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bollard::models::{HostConfig, Mount, MountType};
 use coracle::engine::docker::{Config, Endpoint};
-use coracle::engine::{EngineError, LABEL_CONNECTION, LaunchStage, LaunchWatch, Output};
+use coracle::engine::{EngineError, LaunchStage, LaunchWatch, Output};
 use futures::StreamExt as _;
 use tokio::time::timeout;
 
@@ -21,7 +21,10 @@ pub(crate) async fn containers_are_labelled_and_gone_after_removal(bench: Arc<Be
     assert_eq!(*watch.stage.borrow(), LaunchStage::Starting);
     let owned = bench.engine.list_owned(&bench.instance).await.expect("a list");
     let [only] = owned.as_slice() else { panic!("{owned:?}") };
-    assert_eq!((&only.id, only.connection.as_ref()), (container.id(), spec.labels.get(LABEL_CONNECTION)));
+    assert_eq!((&only.id, only.running), (container.id(), true));
+    for (name, value) in &spec.labels {
+        assert_eq!(only.label(name), Some(value.as_str()));
+    }
 
     container.remove().await.expect("a removal");
     assert_eq!(bench.containers().await, 0);
@@ -41,6 +44,20 @@ pub(crate) async fn a_container_that_is_gone_says_so(bench: Arc<Bench>) {
     assert!(matches!(ended.status, Err(EngineError::Gone { .. })), "{:?}", ended.status);
     let next = container.exec(&shell("true")).await;
     assert!(matches!(next, Err(EngineError::Gone { .. })), "{next:?}");
+}
+
+/// L8
+pub(crate) async fn a_container_can_be_taken_up_by_its_id(bench: Arc<Bench>) {
+    let launched = bench.launch().await;
+
+    let adopted = bench.engine.adopt(launched.id());
+
+    let ended = run(&adopted, &shell("echo here"), b"").await;
+    assert_eq!((ended.code(), ended.stdout().as_str()), (0, "here\n"));
+    bench.engine.remove(launched.id()).await.expect("a removal behind its back");
+    timeout(DEADLINE, adopted.lost()).await.expect("to be told of its loss");
+    let again = bench.engine.adopt(launched.id());
+    timeout(DEADLINE, again.lost()).await.expect("to be told even when it is late");
 }
 
 /// L6
@@ -208,6 +225,7 @@ async fn an_engine_that_comes_up_later_is_used_then() {
     let folder = tempfile::tempdir().expect("a folder");
     let link = folder.path().join("engine.sock");
     let mut config = config("coracle/tiny:latest");
+    config.config.timeout = "5s".parse().expect("a time-out");
     let real = socket(&config);
     config.host = Endpoint::Unix(link.clone());
     let bench = bench(&config);
@@ -215,7 +233,7 @@ async fn an_engine_that_comes_up_later_is_used_then() {
     let began = Instant::now();
     let failure = bench.try_launch().await.expect_err("no engine");
     assert!(matches!(failure.error, EngineError::Unreachable { .. }), "{failure:?}");
-    assert!(!failure.maybe_left && began.elapsed() < Duration::from_secs(1));
+    assert!(!failure.maybe_left && began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
 
     std::os::unix::fs::symlink(real, link).expect("a link");
     on(bench, |bench| async move {

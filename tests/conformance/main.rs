@@ -10,8 +10,11 @@ mod accidents;
 mod behaviours;
 mod harness;
 mod launches;
+mod logins;
 mod proxy;
 mod pulls;
+mod registry;
+mod retries;
 mod signals;
 mod terminals;
 mod tls;
@@ -63,6 +66,7 @@ conformance! {
         signals::a_program_that_has_ended_takes_any_signal
         launches::containers_are_labelled_and_gone_after_removal
         launches::a_container_that_is_gone_says_so
+        launches::a_container_can_be_taken_up_by_its_id
         launches::an_abandoned_launch_leaves_nothing
         launches::removing_twice_is_fine;
     guest_by_exec:
@@ -118,6 +122,7 @@ conformance! {
         signals::a_program_that_has_ended_takes_any_signal
         launches::containers_are_labelled_and_gone_after_removal
         launches::a_container_that_is_gone_says_so
+        launches::a_container_can_be_taken_up_by_its_id
         launches::an_abandoned_launch_leaves_nothing
         launches::removing_twice_is_fine;
 }

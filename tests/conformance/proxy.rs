@@ -25,7 +25,9 @@ pub(crate) enum Spoil {
     AnswerLate(Duration),
     /// It is answered with HTTP status 500.
     Fail,
-    /// The answer ends after so many bytes.
+    /// The connection breaks before the engine sees the request.
+    Drop,
+    /// The answer ends after so many bytes; the engine has done what it was asked.
     Cut(usize),
 }
 
@@ -39,8 +41,8 @@ pub(crate) struct Proxy {
 struct Shared {
     engine: PathBuf,
     requests: Mutex<Vec<String>>,
-    /// Requests that contain the text.
-    spoiled: Mutex<Option<(&'static str, Spoil)>>,
+    /// Requests that contain the text, and how many more of them.
+    spoiled: Mutex<Option<(&'static str, Spoil, usize)>>,
     /// Clients that wait for an answer that does not come.
     waiting: watch::Sender<usize>,
 }
@@ -66,7 +68,12 @@ impl Proxy {
 
     /// Spoils every request whose first line contains `text`.
     pub(crate) fn spoil(&self, text: &'static str, how: Spoil) {
-        *self.shared.spoiled.lock().unwrap_or_else(PoisonError::into_inner) = Some((text, how));
+        self.spoil_next(usize::MAX, text, how);
+    }
+
+    /// Spoils the next so many.
+    pub(crate) fn spoil_next(&self, count: usize, text: &'static str, how: Spoil) {
+        *self.shared.spoiled.lock().unwrap_or_else(PoisonError::into_inner) = Some((text, how, count));
     }
 
     pub(crate) fn mend(&self) {
@@ -84,6 +91,18 @@ impl Proxy {
     pub(crate) fn requests(&self) -> Vec<String> {
         assert!(self.folder.path().exists());
         std::mem::take(&mut *self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Shared {
+    fn spoil(&self, request: &str) -> Option<Spoil> {
+        let mut spoiled = self.spoiled.lock().unwrap_or_else(PoisonError::into_inner);
+        let (text, how, left) = spoiled.as_mut()?;
+        if !request.contains(*text) || *left == 0 {
+            return None;
+        }
+        *left -= 1;
+        Some(*how)
     }
 }
 
@@ -105,9 +124,9 @@ async fn serve(mut client: UnixStream, shared: &Shared) -> std::io::Result<()> {
     }
     let line = String::from_utf8_lossy(&head).lines().next().unwrap_or_default().to_owned();
     shared.requests.lock().unwrap_or_else(PoisonError::into_inner).push(line.clone());
-    let spoiled = *shared.spoiled.lock().unwrap_or_else(PoisonError::into_inner);
-    let how = spoiled.filter(|(text, _)| line.contains(text)).map(|(_, how)| how);
+    let how = shared.spoil(&line);
     match how {
+        Some(Spoil::Drop) => return Ok(()),
         Some(Spoil::Hang) => return wait(client, shared).await,
         Some(Spoil::Stall) => {
             let line = "{\"status\":\"Pulling fs layer\",\"id\":\"a\"}\r\n";

@@ -1,120 +1,15 @@
 //! Pull policies, against a registry of our own.
 
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bollard::auth::DockerCredentials;
-use bollard::query_parameters::{
-    CreateImageOptions, ListImagesOptions, PushImageOptions, RemoveImageOptions, TagImageOptions,
-};
 use coracle::engine::docker::ImagePullPolicy;
 use coracle::engine::{Container, EngineError, LaunchFailure, LaunchStage, LaunchWatch};
-use futures::TryStreamExt as _;
-use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::process::{Child, Command};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-use crate::harness::{Bench, DEADLINE, bench, config, on};
+use crate::harness::{Bench, bench, config, on};
 use crate::proxy::{Proxy, Spoil};
-
-/// A registry on a port of its own. The engine takes plain HTTP from 127.0.0.1.
-struct Registry {
-    address: String,
-    process: Child,
-    docker: bollard::Docker,
-    _folder: TempDir,
-}
-
-impl Registry {
-    /// One that has `coracle/tiny` as `tiny:v1` and `tiny:latest`.
-    async fn start() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let free = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = free.local_addr().expect("an address").to_string();
-        drop(free);
-        let settings = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: {address}}}\n",
-            folder.path().join("data").display()
-        );
-        std::fs::write(folder.path().join("config.yml"), settings).expect("a file");
-        let process = Command::new("docker-registry")
-            .args(["serve", "config.yml"])
-            .current_dir(folder.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("docker-registry, from the Debian package of that name");
-        let docker = bollard::Docker::connect_with_unix(
-            &config("").host.to_string(),
-            60,
-            bollard::API_DEFAULT_VERSION,
-        )
-        .expect("a client")
-        .negotiate_version()
-        .await
-        .expect("an engine");
-        let registry = Self { address, process, docker, _folder: folder };
-        let listening = async {
-            while TcpStream::connect(&registry.address).await.is_err() {
-                sleep(Duration::from_millis(20)).await;
-            }
-        };
-        timeout(DEADLINE / 4, listening).await.expect("a registry");
-        registry.push("v1").await;
-        registry.push("latest").await;
-        registry.forget().await;
-        registry
-    }
-
-    fn image(&self, suffix: &str) -> String {
-        format!("{}/tiny{suffix}", self.address)
-    }
-
-    async fn push(&self, tag: &str) {
-        let options = TagImageOptions { repo: Some(self.image("")), tag: Some(tag.to_owned()) };
-        self.docker.tag_image("coracle/tiny:latest", Some(options)).await.expect("a tag");
-        let options = PushImageOptions { tag: Some(tag.to_owned()), ..Default::default() };
-        let pushed =
-            self.docker.push_image(&self.image(""), Some(options), Some(DockerCredentials::default()));
-        pushed.try_collect::<Vec<_>>().await.expect("a push");
-    }
-
-    /// Pulls as anybody might.
-    async fn fetch(&self, tag: &str) {
-        let options = CreateImageOptions {
-            from_image: Some(self.image("")),
-            tag: Some(tag.to_owned()),
-            ..Default::default()
-        };
-        self.docker.create_image(Some(options), None, None).try_collect::<Vec<_>>().await.expect("a pull");
-    }
-
-    /// Takes what came from here off the engine.
-    async fn forget(&self) {
-        let images = self.docker.list_images(None::<ListImagesOptions>).await.expect("a list");
-        let tags = images.into_iter().flat_map(|image| image.repo_tags.into_iter().chain(image.repo_digests));
-        for tag in tags.filter(|tag| tag.starts_with(&self.address)) {
-            // Removing the last tag takes the digests along.
-            drop(self.docker.remove_image(&tag, None::<RemoveImageOptions>, None).await);
-        }
-    }
-
-    async fn digest(&self) -> String {
-        self.fetch("v1").await;
-        let image = self.docker.inspect_image(&self.image(":v1")).await.expect("an image");
-        let digests = image.repo_digests.unwrap_or_default();
-        let digest = digests.into_iter().find(|digest| digest.starts_with(&self.address)).expect("a digest");
-        self.forget().await;
-        digest
-    }
-
-    async fn stop(&mut self) {
-        self.process.kill().await.expect("to kill the registry");
-    }
-}
+use crate::registry::Registry;
 
 /// A bench that pulls, with its requests written down.
 fn pulling(image: &str, policy: ImagePullPolicy) -> (Bench, Arc<Proxy>) {

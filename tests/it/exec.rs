@@ -144,7 +144,7 @@ on_both!(
 /// E11: on purpose unlike sshd, which waits for the child.
 #[tokio::test]
 async fn a_child_in_the_background_does_not_hold_the_session() {
-    let server = TestServer::start().await;
+    let server = TestServer::builder().alone().start().await;
 
     let output = server.ssh(&["sleep 100 & echo hi"]).arg("-n").output().await;
 

@@ -18,12 +18,18 @@ mod harness;
 
 mod auth;
 mod clients;
+mod drain;
 mod engine_calls;
 mod environment;
 mod exec;
+mod faults;
 mod flow;
 mod images;
+mod interleavings;
 mod lifecycle;
+mod limits;
+mod losses;
+mod modes;
 mod signals;
 mod subsystem;
 mod terminal;

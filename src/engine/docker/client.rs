@@ -6,6 +6,7 @@ use std::time::Duration;
 use bollard::BollardRequest;
 use bollard::errors::Error;
 use hyper::Uri;
+use hyper::header::HeaderValue;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -21,6 +22,9 @@ const VERSION_DEADLINE: Duration = Duration::from_secs(10);
 
 /// bollard's own limit, out of the way of ours.
 const NEVER_SECONDS: u64 = 365 * 24 * 3600;
+
+/// What a pull's credentials travel in.
+const REGISTRY_AUTH: &str = "x-registry-auth";
 
 /// From here on an exec can be told its terminal's size before it starts.
 const CONSOLE_SIZE_SINCE: (usize, usize) = (1, 42);
@@ -74,6 +78,7 @@ impl Client {
                 if let Some(path) = version.get().and_then(|version| with_version(&version, request.uri())) {
                     *request.uri_mut() = path;
                 }
+                make_url_safe(&mut request);
                 async move { Ok(connector.request(request).await?) }
             }
         };
@@ -159,6 +164,16 @@ impl Client {
             Ok(answer) => answer.map_err(|error: Error| translate(self.connector.shown(), action, &error)),
             Err(_) => Err(EngineError::TimedOut { action, after: VERSION_DEADLINE }),
         }
+    }
+}
+
+/// Engines take credentials in base64 for URLs (RFC 4648 §5), bollard sends them in the other one.
+fn make_url_safe(request: &mut BollardRequest) {
+    let Some(header) = request.headers_mut().get_mut(REGISTRY_AUTH) else { return };
+    let safe = header.to_str().map(|text| text.replace('+', "-").replace('/', "_"));
+    if let Some(mut safe) = safe.ok().and_then(|text| HeaderValue::from_str(&text).ok()) {
+        safe.set_sensitive(true);
+        *header = safe;
     }
 }
 

@@ -1,5 +1,6 @@
 //! The section `docker` of the configuration: the keys of ContainerSSH's `dockerrun`, with the same meaning.
 
+mod registries;
 mod values;
 
 use std::collections::{BTreeMap, HashMap};
@@ -11,8 +12,9 @@ use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::any_case::{self, Spelling};
-use crate::value::{Pem, Section, Timeout, section};
+use crate::value::{Pem, Section, Span, Timeout, section};
 
+pub use registries::{Proof, Registries, Registry, RegistryLogin};
 use values::TextOrList;
 pub use values::{ContainerName, Endpoint, EngineAddress, IdleCommand, Program};
 
@@ -32,6 +34,9 @@ pub struct Config {
     pub cert: Pem,
     /// PEM text or file: its private key.
     pub key: Pem,
+    /// Who we are to registries that ask, for pulls.
+    #[schemars(with = "BTreeMap<String, RegistryLogin>")]
+    pub registries: Registries,
     /// What is run.
     #[serde(deserialize_with = "launch")]
     pub config: LaunchConfig,
@@ -57,7 +62,12 @@ pub struct LaunchConfig {
     /// The platform it is made for. Empty: the engine's own.
     #[serde(deserialize_with = "section")]
     pub platform: Platform,
-    /// The container's name on the engine, which allows one connection at a time. Empty: a name per connection.
+    /// Who shares a container, and for how long it lives.
+    pub mode: Mode,
+    /// The containers of the mode `persistent`.
+    #[serde(deserialize_with = "section")]
+    pub persistent: Persistent,
+    /// The container's name on the engine, which allows one at a time. Empty: a name for each.
     pub container_name: ContainerName,
     /// Programs behind the names of subsystems (RFC 4254 §6.5).
     #[schemars(with = "BTreeMap<String, TextOrList>")]
@@ -78,6 +88,27 @@ pub struct LaunchConfig {
     pub timeout: Timeout,
 }
 
+/// Who shares a container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Mode {
+    /// The sessions of a connection; it goes with the connection.
+    #[default]
+    Connection,
+    /// Nobody: each session has its own, which goes with the session.
+    Session,
+    /// All connections of a user name; it goes when there was none for `persistent.idleTimeout`.
+    Persistent,
+}
+
+/// The containers of the mode `persistent`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "camelCase")]
+pub struct Persistent {
+    /// Time without a connection of the user, after which the container is removed. 0: never.
+    pub idle_timeout: Span,
+}
+
 /// What the image has to be made for, as the Engine API's `platform` has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "camelCase")]
@@ -93,7 +124,7 @@ pub struct Platform {
 /// When the image is fetched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum ImagePullPolicy {
-    /// For every connection.
+    /// For every container.
     Always,
     /// When the engine does not have it, or it is tagged `latest`.
     #[default]
@@ -118,6 +149,9 @@ impl Config {
         for pem in [&mut self.cacert, &mut self.cert, &mut self.key] {
             pem.resolve(folder);
         }
+        for login in self.registries.values_mut() {
+            login.resolve(folder);
+        }
     }
 }
 
@@ -141,6 +175,8 @@ impl Default for LaunchConfig {
             host: HostConfig::default(),
             network: NetworkingConfig::default(),
             platform: Platform::default(),
+            mode: Mode::default(),
+            persistent: Persistent::default(),
             container_name: ContainerName::default(),
             subsystems: BTreeMap::from([("sftp".to_owned(), sftp)]),
             disable_command: false,
@@ -153,6 +189,14 @@ impl Default for LaunchConfig {
         }
     }
 }
+
+impl Default for Persistent {
+    fn default() -> Self {
+        Self { idle_timeout: Span::from_seconds(60 * 60) }
+    }
+}
+
+impl Section for Persistent {}
 
 impl Section for Platform {
     fn check(&self) -> Result<(), String> {

@@ -33,13 +33,15 @@ impl From<ConnectFailed> for Error {
 pub(super) fn translate(endpoint: &str, action: &'static str, error: &Error) -> EngineError {
     match error {
         Error::DockerResponseServerError { status_code, message } => answered(action, *status_code, message),
-        Error::DockerStreamError { error } => EngineError::Failed { action, reason: quote(error) },
+        Error::DockerStreamError { error } => {
+            EngineError::Failed { action, reason: quote(error), is_answer: true }
+        }
         Error::IOError { err }
             if err.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<ConnectFailed>) =>
         {
             EngineError::Unreachable { endpoint: endpoint.to_owned(), reason: quote(&err.to_string()) }
         }
-        other => EngineError::Failed { action, reason: quote(&with_sources(other)) },
+        other => EngineError::Failed { action, reason: quote(&with_sources(other)), is_answer: false },
     }
 }
 
@@ -51,7 +53,7 @@ pub(super) fn answered(action: &'static str, status: u16, message: &str) -> Engi
     };
     match status {
         400..500 => EngineError::Refused { action, status, reason },
-        _ => EngineError::Failed { action, reason },
+        _ => EngineError::Failed { action, reason, is_answer: true },
     }
 }
 

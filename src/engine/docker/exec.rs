@@ -2,16 +2,21 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::models::ExecConfig;
 use rand::RngExt as _;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::client::Client;
 use super::error::gone_if_not_running;
+use super::events::{Fate, Fates};
 use super::hijack::{self, Mode};
 use super::process::DockerProcess;
+use super::retry::Retries;
 use super::terminal_modes::stty_words;
 use super::{SignalPath, remove};
 use crate::engine::{Container, EngineError, Process, ProcessControl, ProcessSpec, Program};
@@ -33,15 +38,13 @@ const DETACH_KEYS: &str = "ctrl-^,ctrl-@,ctrl-^,ctrl-@,ctrl-^,ctrl-@,ctrl-^,ctrl
 /// A container on a Docker engine.
 #[derive(Debug)]
 pub(super) struct DockerContainer {
-    client: Arc<Client>,
-    id: ContainerId,
-    signal_path: SignalPath,
-}
-
-impl DockerContainer {
-    pub(super) fn new(client: Arc<Client>, id: ContainerId, signal_path: SignalPath) -> Self {
-        Self { client, id, signal_path }
-    }
+    pub(super) client: Arc<Client>,
+    pub(super) id: ContainerId,
+    pub(super) signal_path: SignalPath,
+    /// How long an exec may be in the making, tries that failed included.
+    pub(super) timeout: Duration,
+    pub(super) fate: watch::Receiver<Fate>,
+    pub(super) fates: Fates,
 }
 
 #[async_trait]
@@ -52,16 +55,18 @@ impl Container for DockerContainer {
 
     async fn exec(&self, spec: &ProcessSpec) -> Result<Process, EngineError> {
         let mark = format!("{MARK_VARIABLE}={:016x}", rand::rng().random::<u64>());
-        let exec = create(&self.client, &self.id, exec_config(spec, &mark)).await?;
+        let exec = self.create(exec_config(spec, &mark)).await?;
         let size = spec.terminal.as_ref().map(|terminal| terminal.size);
         let mode = size.map_or(Mode::Multiplexed, Mode::Terminal);
         let (stdin, output) = hijack::start(&self.client, &exec, mode).await.map_err(gone_if_not_running)?;
         let control = Arc::new(DockerProcess {
             client: Arc::clone(&self.client),
             container: self.id.clone(),
+            fate: self.fate.clone(),
             exec,
             mark,
             has_terminal: size.is_some(),
+            killed_by_us: AtomicBool::new(false),
             signal_path: self.signal_path,
             resizing: tokio::sync::Mutex::new(()),
         });
@@ -77,8 +82,35 @@ impl Container for DockerContainer {
         Ok(Process { stdin, output, control })
     }
 
+    async fn lost(&self) -> String {
+        let mut fate = self.fate.clone();
+        let lost = fate.wait_for(|fate| fate.ended.is_some()).await.ok().and_then(|fate| fate.ended.clone());
+        match lost {
+            Some(reason) => reason,
+            // Forgotten: we remove it ourselves.
+            None => std::future::pending().await,
+        }
+    }
+
     async fn remove(&self) -> Result<(), EngineError> {
+        self.fates.forget(self.id.as_str());
         remove(&self.client, &self.id).await
+    }
+}
+
+impl DockerContainer {
+    /// Creates an exec; again, after a failure that may pass. One that is never started is no more than an entry.
+    async fn create(&self, config: ExecConfig) -> Result<String, EngineError> {
+        let mut retries = Retries::before(Instant::now() + self.timeout);
+        loop {
+            let error = match create(&self.client, &self.id, config.clone()).await {
+                Ok(id) => return Ok(id),
+                Err(error) => error,
+            };
+            if !retries.again(&error).await {
+                return Err(error);
+            }
+        }
     }
 }
 

@@ -63,7 +63,7 @@ async fn request(client: &Client, exec: &str, mode: Mode) -> Result<Streams, Eng
     {
         fields.insert("ConsoleSize".to_owned(), serde_json::json!([size.rows(), size.columns()]));
     }
-    let failed = |reason: String| EngineError::Failed { action: START, reason };
+    let failed = |reason: String| EngineError::Failed { action: START, reason, is_answer: false };
     let request = Request::post(format!("/v{}/exec/{exec}/start", client.version().await?))
         .header(CONTENT_TYPE, "application/json")
         .header(CONNECTION, "Upgrade")
@@ -90,7 +90,7 @@ async fn refusal(response: Response<Incoming>) -> EngineError {
     let status = response.status().as_u16();
     if status < 400 {
         let reason = format!("HTTP status {status} where an upgrade was due");
-        return EngineError::Failed { action: START, reason };
+        return EngineError::Failed { action: START, reason, is_answer: false };
     }
     let body = match Limited::new(response.into_body(), ERROR_BYTES_MAX).collect().await {
         Ok(body) => body.to_bytes(),

@@ -1,20 +1,28 @@
 //! From a specification to a running container, or to nothing: whatever was created on the way is removed again.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bollard::errors::Error;
-use bollard::query_parameters::StartContainerOptions;
+use bollard::query_parameters::{InspectContainerOptions, StartContainerOptions};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::image_is_missing;
 use super::pull::PullError;
 use super::reference::Reference;
+use super::retry::Retries;
 use super::{Docker, ImagePullPolicy, remove, spec};
-use crate::engine::{ContainerSpec, EngineError, LaunchFailure, LaunchStage, LaunchWatch};
+use crate::engine::{ContainerSpec, EngineError, LABEL_CONNECTION, LaunchFailure, LaunchStage, LaunchWatch};
 use crate::ids::ContainerId;
 
 /// How long past the configured time-out we wait for a create to be answered, so that we can undo it.
 const LATE_CREATE_MAX: Duration = Duration::from_mins(3);
+
+/// Which part of the time-out a look for a newer image may take where one is there.
+const REFRESH_SHARE: u32 = 2;
+
+/// Answers of whatever stands before an engine: the engine itself may have done what it was asked.
+const GATEWAY_STATUSES: RangeInclusive<u16> = 502..=504;
 
 const CREATE: &str = "create the container";
 const START: &str = "start the container";
@@ -36,6 +44,16 @@ pub(super) async fn launch(
     }
 }
 
+/// Whom a container's name belongs to.
+#[derive(Debug, PartialEq, Eq)]
+enum NameOwner {
+    /// The connection that is being served.
+    Us(ContainerId),
+    Others,
+    /// Nobody, or the engine does not say.
+    Unknown,
+}
+
 struct Launch<'a> {
     docker: &'a Docker,
     spec: &'a ContainerSpec,
@@ -50,25 +68,32 @@ impl Launch<'_> {
         let floats = Reference::parse(image).floats();
         let pulled = match self.docker.config.image_pull_policy {
             ImagePullPolicy::Always => {
-                self.until_called_off(self.docker.pulls.own(image, &self.watch.stage))
-                    .await?
-                    .map_err(|error| error.of(image))?;
+                self.pull(image).await?;
                 Some(Ok(()))
             }
             ImagePullPolicy::IfNotPresent if floats && !self.docker.pulls.failed_lately(image) => {
-                Some(self.pull_for_all(image).await?)
+                let pull = self.until_called_off(self.docker.pulls.shared(image, &self.watch.stage));
+                tokio::pin!(pull);
+                match timeout(self.docker.config.timeout.get() / REFRESH_SHARE, &mut pull).await {
+                    Ok(pulled) => Some(pulled?),
+                    // A slow registry must not keep people from an image that is there.
+                    Err(_) => match self.create().await {
+                        Err(failure) if image_is_missing(&failure.error) => Some(pull.await?),
+                        created => return Ok(self.without_refresh(created?)),
+                    },
+                }
             }
             ImagePullPolicy::IfNotPresent | ImagePullPolicy::Never => None,
         };
         let created = self.create().await;
         let missing = matches!(&created, Err(failure) if image_is_missing(&failure.error));
         match (missing, pulled) {
-            (true, Some(Err(error))) => Err(error.of(image).into()),
+            (true, Some(Err(error @ PullError::Failed(_)))) => Err(error.of(image).into()),
             (true, None) if self.docker.config.image_pull_policy == ImagePullPolicy::Never => {
                 Err(EngineError::NoSuchImage { image: image.to_owned() }.into())
             }
-            (true, None) => {
-                self.pull_for_all(image).await?.map_err(|error| error.of(image))?;
+            (true, None | Some(Err(PullError::Unreachable { .. }))) => {
+                self.pull(image).await?;
                 self.create().await
             }
             (false, Some(Err(PullError::Failed(reason)))) if created.is_ok() => {
@@ -79,12 +104,83 @@ impl Launch<'_> {
         }
     }
 
-    async fn pull_for_all(&self, image: &str) -> Result<Result<(), PullError>, EngineError> {
-        self.until_called_off(self.docker.pulls.shared(image, &self.watch.stage)).await
+    /// A container came of the image that is there; for a while nobody waits for a newer one.
+    fn without_refresh(&self, id: ContainerId) -> ContainerId {
+        let image = self.docker.config.image();
+        let reason = "it takes too long".to_owned();
+        tracing::warn!(image, reason, "the image that is there is used");
+        self.docker.pulls.remember(image, &Err(PullError::Failed(reason)));
+        id
+    }
+
+    /// Pulls what there is no container without; again, while the engine is away.
+    async fn pull(&self, image: &str) -> Result<(), EngineError> {
+        let (pulls, stage) = (&self.docker.pulls, &self.watch.stage);
+        let mut retries = Retries::before(self.deadline);
+        loop {
+            let pulled = if self.docker.config.image_pull_policy == ImagePullPolicy::Always {
+                self.until_called_off(pulls.own(image, stage)).await?
+            } else {
+                self.until_called_off(pulls.shared(image, stage)).await?
+            };
+            let Err(error) = pulled.map_err(|error| error.of(image)) else { return Ok(()) };
+            if !self.until_called_off(retries.again(&error)).await? {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Creates the container; again, after a failure that may pass.
+    async fn create(&self) -> Result<ContainerId, LaunchFailure> {
+        let mut retries = Retries::before(self.deadline);
+        let mut maybe_left = false;
+        loop {
+            // What a broken connection left open is asked before it is done twice.
+            let owner = if maybe_left { self.name_owner().await } else { NameOwner::Unknown };
+            if let NameOwner::Us(id) = owner {
+                return self.unless_called_off(id).await;
+            }
+            let LaunchFailure { error, maybe_left: newly_left } = match self.create_once().await {
+                Ok(id) => return Ok(id),
+                Err(failure) => failure,
+            };
+            maybe_left |= newly_left;
+            let is_conflict = matches!(error, EngineError::Refused { status: 409, .. });
+            let again = async {
+                // An earlier try of ours may have taken the name, and its container be still in the making.
+                if is_conflict && maybe_left && owner != NameOwner::Others {
+                    retries.wait(&error).await
+                } else {
+                    retries.again(&error).await
+                }
+            };
+            match self.until_called_off(again).await {
+                Ok(true) => {}
+                Ok(false) => return Err(LaunchFailure { error, maybe_left }),
+                Err(error) => return Err(LaunchFailure { error, maybe_left }),
+            }
+        }
+    }
+
+    async fn name_owner(&self) -> NameOwner {
+        let (options, _) = spec::create_request(&self.docker.config, self.spec);
+        let name = options.name.unwrap_or_default();
+        let inspect = async {
+            let docker = self.docker.client.bollard().await.ok()?;
+            docker.inspect_container(&name, None::<InspectContainerOptions>).await.ok()
+        };
+        let Ok(Some(container)) = timeout_at(self.deadline, inspect).await else { return NameOwner::Unknown };
+        let labels = container.config.and_then(|config| config.labels).unwrap_or_default();
+        match (container.id, self.spec.labels.get(LABEL_CONNECTION)) {
+            (Some(id), Some(ours)) if labels.get(LABEL_CONNECTION) == Some(ours) => {
+                NameOwner::Us(ContainerId::new(id))
+            }
+            _ => NameOwner::Others,
+        }
     }
 
     /// One create. It is never abandoned before it is answered: a container may come of it.
-    async fn create(&self) -> Result<ContainerId, LaunchFailure> {
+    async fn create_once(&self) -> Result<ContainerId, LaunchFailure> {
         self.check()?;
         self.watch.stage.send_replace(LaunchStage::Starting);
         let (options, body) = spec::create_request(&self.docker.config, self.spec);
@@ -104,8 +200,15 @@ impl Launch<'_> {
             Ok(created) => ContainerId::new(created.id),
             Err(error) => return Err(self.create_failure(&error, in_time)),
         };
-        let fine = if in_time { self.check() } else { Err(self.timed_out(CREATE)) };
-        match fine {
+        if in_time {
+            self.unless_called_off(created).await
+        } else {
+            Err(self.undo(&created, self.timed_out(CREATE)).await)
+        }
+    }
+
+    async fn unless_called_off(&self, created: ContainerId) -> Result<ContainerId, LaunchFailure> {
+        match self.check() {
             Ok(()) => Ok(created),
             Err(error) => Err(self.undo(&created, error).await),
         }
@@ -113,8 +216,11 @@ impl Launch<'_> {
 
     fn create_failure(&self, error: &Error, in_time: bool) -> LaunchFailure {
         let meaning = self.docker.client.understand(CREATE, error);
-        // Only a status says that nothing was created; a broken connection leaves that open.
-        let is_answer = matches!(error, Error::DockerResponseServerError { .. });
+        // Only the engine's status says that nothing was created; a broken connection leaves that open.
+        let is_answer = matches!(
+            error,
+            Error::DockerResponseServerError { status_code, .. } if !GATEWAY_STATUSES.contains(status_code)
+        );
         let was_sent = !matches!(meaning, EngineError::Unreachable { .. });
         LaunchFailure {
             error: if in_time { meaning } else { self.timed_out(CREATE) },
@@ -122,7 +228,18 @@ impl Launch<'_> {
         }
     }
 
+    /// Starts the container; again, after a failure that may pass. To start one that runs does nothing.
     async fn start(&self, id: &ContainerId) -> Result<(), EngineError> {
+        let mut retries = Retries::before(self.deadline);
+        loop {
+            let Err(error) = self.start_once(id).await else { return Ok(()) };
+            if !self.until_called_off(retries.again(&error)).await? {
+                return Err(error);
+            }
+        }
+    }
+
+    async fn start_once(&self, id: &ContainerId) -> Result<(), EngineError> {
         self.check()?;
         let docker = self.docker.client.bollard().await?;
         let request = docker.start_container(id.as_str(), None::<StartContainerOptions>);

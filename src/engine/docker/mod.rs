@@ -6,14 +6,18 @@
 mod client;
 mod config;
 mod connector;
+mod credentials;
 mod demux;
+mod docker_folder;
 mod error;
+mod events;
 mod exec;
 mod hijack;
 mod launch;
 mod process;
 mod pull;
 mod reference;
+mod retry;
 mod signal;
 mod spec;
 mod terminal_modes;
@@ -24,20 +28,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bollard::models::ContainerSummaryStateEnum;
 use bollard::query_parameters::{ListContainersOptions, RemoveContainerOptions};
 
 pub use self::client::SetupError;
 pub use self::config::{
-    Config, ContainerName, Endpoint, EngineAddress, IdleCommand, ImagePullPolicy, LaunchConfig, Platform,
-    Program,
+    Config, ContainerName, Endpoint, EngineAddress, IdleCommand, ImagePullPolicy, LaunchConfig, Mode,
+    Persistent, Platform, Program, Proof, Registries, Registry, RegistryLogin,
 };
 pub use self::tls::CertificateError;
 
 use self::client::Client;
+use self::credentials::Credentials;
+pub use self::docker_folder::DockerFolder;
+use self::events::Fates;
 use self::pull::Pulls;
 use super::{
-    Container, ContainerSpec, Engine, EngineError, LABEL_CONNECTION, LABEL_INSTANCE, LaunchFailure,
-    LaunchWatch, OwnedContainer,
+    Container, ContainerSpec, Engine, EngineError, LABEL_INSTANCE, LaunchFailure, LaunchWatch, OwnedContainer,
 };
 use crate::ids::{ContainerId, InstanceId};
 
@@ -64,6 +71,7 @@ pub struct Docker {
     signal_path: SignalPath,
     client: Arc<Client>,
     pulls: Pulls,
+    fates: Fates,
 }
 
 impl Docker {
@@ -73,15 +81,33 @@ impl Docker {
     /// When a certificate or key cannot be used.
     pub fn new(config: &Config) -> Result<Self, SetupError> {
         let client = Arc::new(Client::new(config)?);
+        let registries = config.registries.clone();
         let config = config.config.clone();
-        let pulls = Pulls::new(Arc::clone(&client), &config);
-        Ok(Self { config, signal_path: SignalPath::default(), client, pulls })
+        let credentials = Credentials::new(registries, DockerFolder::of_this_process());
+        let pulls = Pulls::new(Arc::clone(&client), &config, credentials);
+        Ok(Self { config, signal_path: SignalPath::default(), client, pulls, fates: Fates::default() })
+    }
+
+    /// The same engine for containers that are launched from now on, as another configuration has it. Where the engine
+    /// is and how it is spoken to stays.
+    #[must_use]
+    pub fn reloaded(&self, config: &Config) -> Self {
+        let credentials = Credentials::new(config.registries.clone(), DockerFolder::of_this_process());
+        let pulls = Pulls::new(Arc::clone(&self.client), &config.config, credentials);
+        let (client, fates) = (Arc::clone(&self.client), self.fates.clone());
+        Self { config: config.config.clone(), signal_path: self.signal_path, client, pulls, fates }
     }
 
     /// The same engine, with signals sent that way.
     #[must_use]
     pub fn with_signal_path(self, signal_path: SignalPath) -> Self {
         Self { signal_path, ..self }
+    }
+
+    /// The same engine, with the registries' credentials that people's `docker` keeps in that folder.
+    #[must_use]
+    pub fn with_docker_folder(self, folder: DockerFolder) -> Self {
+        Self { pulls: self.pulls.with_docker_folder(folder), ..self }
     }
 }
 
@@ -92,8 +118,7 @@ impl Engine for Docker {
         spec: &ContainerSpec,
         watch: &LaunchWatch,
     ) -> Result<Arc<dyn Container>, LaunchFailure> {
-        let id = launch::launch(self, spec, watch).await?;
-        Ok(Arc::new(exec::DockerContainer::new(Arc::clone(&self.client), id, self.signal_path)))
+        Ok(self.adopt(&launch::launch(self, spec, watch).await?))
     }
 
     async fn list_owned(&self, instance: &InstanceId) -> Result<Vec<OwnedContainer>, EngineError> {
@@ -106,10 +131,21 @@ impl Engine for Docker {
             })
             .await?;
         let owned = containers.into_iter().filter_map(|container| {
-            let connection = container.labels.unwrap_or_default().remove(LABEL_CONNECTION);
-            container.id.map(|id| OwnedContainer { id: ContainerId::new(id), connection })
+            let labels = container.labels.unwrap_or_default().into_iter().collect();
+            let running = matches!(
+                container.state,
+                Some(ContainerSummaryStateEnum::RUNNING | ContainerSummaryStateEnum::PAUSED)
+            );
+            container.id.map(|id| OwnedContainer { id: ContainerId::new(id), labels, running })
         });
         Ok(owned.collect())
+    }
+
+    fn adopt(&self, id: &ContainerId) -> Arc<dyn Container> {
+        let fate = self.fates.follow(&self.client, id.as_str());
+        let (client, fates, id) = (Arc::clone(&self.client), self.fates.clone(), id.clone());
+        let timeout = self.config.timeout.get();
+        Arc::new(exec::DockerContainer { client, id, signal_path: self.signal_path, timeout, fate, fates })
     }
 
     async fn remove(&self, id: &ContainerId) -> Result<(), EngineError> {

@@ -1,17 +1,19 @@
 //! The control of a program that an exec started.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::models::ExecInspectResponse;
 use bollard::query_parameters::{InspectContainerOptions, ResizeExecOptions};
-use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep};
+use tokio::sync::{Mutex, watch};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::SignalPath;
 use super::client::Client;
 use super::error::gone_if_not_running;
+use super::events::Fate;
 use super::signal::{self, Direct};
 use crate::engine::{EngineError, ExitStatus, ProcessControl, Signal, TerminalSize};
 use crate::ids::ContainerId;
@@ -40,6 +42,9 @@ const BEGIN_DEADLINE: Duration = Duration::from_secs(5);
 /// What the engine reports for a program that KILL ended, and for every program of a container that was stopped.
 const KILLED: u32 = 128 + 9;
 
+/// How long after a death by KILL the engine may take to tell that the container died or ran out of memory.
+const NEWS_PATIENCE: Duration = Duration::from_millis(500);
+
 const INSPECT: &str = "tell how the program does";
 
 /// A program in a container on a Docker engine.
@@ -47,11 +52,15 @@ const INSPECT: &str = "tell how the program does";
 pub(super) struct DockerProcess {
     pub(super) client: Arc<Client>,
     pub(super) container: ContainerId,
+    /// What becomes of the container.
+    pub(super) fate: watch::Receiver<Fate>,
     /// The engine's id of the exec.
     pub(super) exec: String,
     /// The variable, with its value, that only this program and its children have.
     pub(super) mark: String,
     pub(super) has_terminal: bool,
+    /// Then its end is no news from elsewhere.
+    pub(super) killed_by_us: AtomicBool,
     pub(super) signal_path: SignalPath,
     /// Sizes arrive in the order they were told.
     pub(super) resizing: Mutex<()>,
@@ -88,6 +97,9 @@ impl ProcessControl for DockerProcess {
     }
 
     async fn signal(&self, signal: Signal) -> Result<(), EngineError> {
+        if signal == Signal::Kill {
+            self.killed_by_us.store(true, Ordering::Relaxed);
+        }
         let Some(pid) = self.begun().await? else { return Ok(()) };
         if self.signal_path == SignalPath::Auto && self.client.connector().is_local() {
             match signal::direct(pid, &self.container, signal).await {
@@ -112,16 +124,20 @@ impl ProcessControl for DockerProcess {
 
     async fn wait(&self) -> Result<ExitStatus, EngineError> {
         let deadline = Instant::now() + EXIT_DEADLINE;
+        let mut pause = EXIT_PAUSE;
         loop {
             let state = self.inspect().await?;
             match state.exit_code {
                 Some(code) if has_ended(&state) => return self.exit_status(code).await,
+                // A program may close its output and go on; whoever waits knows how long it may.
+                _ if state.running == Some(true) => pause = (pause * 2).min(ENDED_PAUSE),
                 _ if Instant::now() >= deadline => {
-                    let reason = "its output ended, but it still runs".to_owned();
-                    return Err(EngineError::Failed { action: INSPECT, reason });
+                    let reason = "it has neither ended nor does it run".to_owned();
+                    return Err(EngineError::Failed { action: INSPECT, reason, is_answer: false });
                 }
-                _ => sleep(EXIT_PAUSE).await,
+                _ => {}
             }
+            sleep(pause).await;
         }
     }
 }
@@ -148,7 +164,7 @@ impl DockerProcess {
                 Some(pid) if state.running == Some(true) && pid > 0 => return Ok(Some(pid)),
                 _ if Instant::now() >= deadline => {
                     let reason = "it has not begun".to_owned();
-                    return Err(EngineError::Failed { action: signal::ACTION, reason });
+                    return Err(EngineError::Failed { action: signal::ACTION, reason, is_answer: false });
                 }
                 _ => sleep(BEGIN_PAUSE).await,
             }
@@ -158,10 +174,23 @@ impl DockerProcess {
     /// The engine tells a death by signal only as 128 and the signal's number, like a shell.
     async fn exit_status(&self, code: i64) -> Result<ExitStatus, EngineError> {
         let code = u32::try_from(code).unwrap_or(u32::from(u8::MAX));
-        if code == KILLED {
-            self.container_still_runs().await?;
+        if code == KILLED && !self.killed_by_us.load(Ordering::Relaxed) {
+            self.container_lives_on().await?;
         }
         Ok(ExitStatus::Exited(code))
+    }
+
+    /// Tells a program that was killed from one whose container was, or ran out of memory. The engine's news of it
+    /// comes a little after the program's end.
+    async fn container_lives_on(&self) -> Result<(), EngineError> {
+        let mut fate = self.fate.clone();
+        let struck = fate.wait_for(|fate| fate.ended.is_some() || fate.out_of_memory);
+        let struck = timeout(NEWS_PATIENCE, struck).await.ok().and_then(Result::ok).map(|fate| fate.clone());
+        match struck {
+            Some(Fate { ended: Some(reason), .. }) => Err(EngineError::Gone { reason }),
+            Some(Fate { ended: None, .. }) => Err(EngineError::OutOfMemory),
+            None => self.container_still_runs().await,
+        }
     }
 
     /// Tells a program that was killed from one whose container was.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bollard::auth::DockerCredentials;
 use bollard::models::CreateImageInfo;
 use bollard::query_parameters::CreateImageOptions;
 use futures::future::{BoxFuture, FutureExt as _, Shared, WeakShared};
@@ -13,6 +14,8 @@ use tokio::time::timeout;
 
 use super::LaunchConfig;
 use super::client::Client;
+use super::credentials::Credentials;
+use super::docker_folder::DockerFolder;
 use super::reference::Reference;
 use crate::engine::{EngineError, LaunchStage, PullProgress};
 
@@ -62,6 +65,7 @@ type Running = (WeakShared<BoxFuture<'static, Outcome>>, watch::Receiver<PullPro
 #[derive(Debug)]
 pub(super) struct Pulls {
     client: Arc<Client>,
+    credentials: Arc<Credentials>,
     platform: String,
     /// How long a registry may say nothing before the pull counts as failed.
     silence_max: Duration,
@@ -75,9 +79,18 @@ struct State {
 }
 
 impl Pulls {
-    pub(super) fn new(client: Arc<Client>, config: &LaunchConfig) -> Self {
-        let silence_max = config.timeout.get() / SILENCE_SHARE;
-        Self { client, platform: config.platform.query(), silence_max, state: Mutex::default() }
+    pub(super) fn new(client: Arc<Client>, config: &LaunchConfig, credentials: Credentials) -> Self {
+        Self {
+            client,
+            credentials: Arc::new(credentials),
+            platform: config.platform.query(),
+            silence_max: config.timeout.get() / SILENCE_SHARE,
+            state: Mutex::default(),
+        }
+    }
+
+    pub(super) fn with_docker_folder(self, folder: DockerFolder) -> Self {
+        Self { credentials: Arc::new(self.credentials.with_docker_folder(folder)), ..self }
     }
 
     /// Pulls `image`, or waits for who already does. Dropping the last one who waits calls the pull off.
@@ -88,7 +101,8 @@ impl Pulls {
         outcome
     }
 
-    fn remember(&self, image: &str, outcome: &Outcome) {
+    /// Keeps in mind how a pull ended.
+    pub(super) fn remember(&self, image: &str, outcome: &Outcome) {
         let failed = &mut self.state().failed;
         match outcome {
             Ok(()) => drop(failed.remove(image)),
@@ -136,6 +150,7 @@ impl Pulls {
             watch::channel(PullProgress { image: image.to_owned(), ..Default::default() });
         let pull = Pull {
             client: Arc::clone(&self.client),
+            credentials: Arc::clone(&self.credentials),
             image: image.to_owned(),
             platform: self.platform.clone(),
             silence_max: self.silence_max,
@@ -169,6 +184,7 @@ async fn follow(
 /// One pull.
 struct Pull {
     client: Arc<Client>,
+    credentials: Arc<Credentials>,
     image: String,
     platform: String,
     silence_max: Duration,
@@ -176,6 +192,30 @@ struct Pull {
 
 impl Pull {
     async fn run(self, progress: &watch::Sender<PullProgress>) -> Outcome {
+        let registry = Reference::parse(&self.image).registry();
+        // Most images need none: the registry decides whether that is enough.
+        let (credentials, trouble) = match self.credentials.of(&registry).await {
+            Ok(credentials) => (credentials, None),
+            Err(error) => (None, Some(error)),
+        };
+        let outcome = self.ask(credentials, progress).await;
+        match (outcome, trouble) {
+            (Err(PullError::Failed(reason)), Some(error)) => {
+                // Names of our own files and programs are not the user's business.
+                tracing::warn!(%registry, %error, "no credentials for the registry");
+                Err(PullError::Failed(format!(
+                    "{reason} (this server could not read its credentials for `{registry}`)"
+                )))
+            }
+            (outcome, _) => outcome,
+        }
+    }
+
+    async fn ask(
+        self,
+        credentials: Option<DockerCredentials>,
+        progress: &watch::Sender<PullProgress>,
+    ) -> Outcome {
         let reference = Reference::parse(&self.image);
         let (name, which) = reference.to_pull();
         let options = CreateImageOptions {
@@ -185,7 +225,7 @@ impl Pull {
             ..Default::default()
         };
         let docker = self.client.bollard().await.map_err(PullError::from_engine)?;
-        let mut messages = docker.create_image(Some(options), None, None);
+        let mut messages = docker.create_image(Some(options), None, credentials);
         let silent = || {
             let after = humantime::format_duration(self.silence_max);
             PullError::Failed(format!("the registry said nothing for {after}"))

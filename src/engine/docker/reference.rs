@@ -1,5 +1,7 @@
 //! Image references: `[HOST[:PORT]/]PATH[:TAG][@DIGEST]`, as far as a pull policy has to understand them.
 
+use super::Registry;
+
 /// An image as configured, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Reference {
@@ -23,6 +25,13 @@ impl Reference {
             None => (rest, None),
         };
         Self { name: name.to_owned(), tag: tag.map(str::to_owned), digest }
+    }
+
+    /// Where it comes from. The first part of a name is a host if it cannot be anything else.
+    pub(super) fn registry(&self) -> Registry {
+        let host = self.name.split_once('/').map(|(host, _)| host);
+        let host = host.filter(|host| host.contains(['.', ':']) || *host == "localhost");
+        host.and_then(|host| host.parse().ok()).unwrap_or_default()
     }
 
     /// Whether the same reference may mean another image tomorrow, as `latest` does.
@@ -62,6 +71,22 @@ mod tests {
             ("", "", "latest", true),
         ] {
             assert_eq!(parsed(text), (name.to_owned(), which.to_owned(), floats), "{text}");
+        }
+    }
+
+    /// I6
+    #[test]
+    fn the_registry_is_the_first_part_if_that_is_a_host() {
+        for (text, host) in [
+            ("foo", "docker.io"),
+            ("joe/foo:v1", "docker.io"),
+            ("docker.io/library/foo", "docker.io"),
+            ("registry:5000/foo", "registry:5000"),
+            ("ghcr.io/a/b@sha256:abc", "ghcr.io"),
+            ("localhost/foo", "localhost"),
+            ("foo:1.2", "docker.io"),
+        ] {
+            assert_eq!(Reference::parse(text).registry().host(), host, "{text}");
         }
     }
 }

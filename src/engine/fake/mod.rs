@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Container, ContainerSpec, Engine, EngineError, LABEL_CONNECTION, LABEL_INSTANCE, LaunchFailure,
-    LaunchStage, LaunchWatch, OwnedContainer, Process, ProcessSpec, PullProgress,
+    Container, ContainerSpec, Engine, EngineError, LABEL_INSTANCE, LaunchFailure, LaunchStage, LaunchWatch,
+    OwnedContainer, Process, ProcessSpec, PullProgress,
 };
 use crate::ids::{ContainerId, InstanceId};
 
@@ -106,6 +106,7 @@ struct State {
 struct Room {
     labels: BTreeMap<String, String>,
     gone: CancellationToken,
+    stopped: bool,
 }
 
 impl FakeEngine {
@@ -154,6 +155,14 @@ impl FakeEngine {
         }
     }
 
+    /// Stops a container and leaves it there.
+    pub fn stop(&self, id: &ContainerId) {
+        if let Some(room) = self.state().containers.get_mut(id) {
+            room.stopped = true;
+            room.gone.cancel();
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -190,7 +199,7 @@ impl FakeEngine {
         }
         let number = self.0.created.fetch_add(1, Ordering::Relaxed);
         let id = ContainerId::new(format!("{number:064x}"));
-        let room = Room { labels: spec.labels.clone(), gone: CancellationToken::new() };
+        let room = Room { labels: spec.labels.clone(), gone: CancellationToken::new(), stopped: false };
         self.state().containers.insert(id.clone(), room);
         Ok(id)
     }
@@ -212,8 +221,7 @@ impl Engine for FakeEngine {
             let removed = self.remove(&id).await;
             return Err(LaunchFailure { error: EngineError::Abandoned, maybe_left: removed.is_err() });
         }
-        let gone = self.state().containers.get(&id).map(|room| room.gone.clone()).unwrap_or_default();
-        Ok(Arc::new(FakeContainer { engine: self.clone(), id, gone }))
+        Ok(self.adopt(&id))
     }
 
     async fn list_owned(&self, instance: &InstanceId) -> Result<Vec<OwnedContainer>, EngineError> {
@@ -225,9 +233,20 @@ impl Engine for FakeEngine {
         });
         let listed = owned.map(|(id, room)| OwnedContainer {
             id: id.clone(),
-            connection: room.labels.get(LABEL_CONNECTION).cloned(),
+            labels: room.labels.clone(),
+            running: !room.stopped,
         });
         Ok(listed.collect())
+    }
+
+    fn adopt(&self, id: &ContainerId) -> Arc<dyn Container> {
+        let gone = self.state().containers.get(id).map(|room| room.gone.clone());
+        let gone = gone.unwrap_or_else(|| {
+            let gone = CancellationToken::new();
+            gone.cancel();
+            gone
+        });
+        Arc::new(FakeContainer { engine: self.clone(), id: id.clone(), gone })
     }
 
     async fn remove(&self, id: &ContainerId) -> Result<(), EngineError> {
@@ -260,6 +279,11 @@ impl Container for FakeContainer {
         }
         let cut = self.engine.state().cut_output_after;
         Ok(process::start(&self.engine, spec, cut, self.gone.clone()))
+    }
+
+    async fn lost(&self) -> String {
+        self.gone.cancelled().await;
+        "it was removed".to_owned()
     }
 
     async fn remove(&self) -> Result<(), EngineError> {

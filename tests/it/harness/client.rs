@@ -169,7 +169,7 @@ impl Client {
             .kill_on_drop(true)
             .spawn()
             .unwrap_or_else(|error| panic!("failed to start `{}`: {error}", self.program.display()));
-        Running { child, what, log: self.log, seen: Vec::new() }
+        Running { child, what, log: self.log, seen: Vec::new(), seen_errors: Vec::new() }
     }
 }
 
@@ -180,6 +180,7 @@ pub(crate) struct Running {
     what: String,
     log: Log,
     seen: Vec<u8>,
+    seen_errors: Vec<u8>,
 }
 
 impl Running {
@@ -200,23 +201,15 @@ impl Running {
     /// Reads until `text` has come since the start; gives all that came.
     pub(crate) async fn wait_for(&mut self, text: &str) -> String {
         let stdout = self.child.stdout.as_mut().expect("standard output is piped");
-        let mut buffer = vec![0; 64 * 1024];
-        let reading = async {
-            while !String::from_utf8_lossy(&self.seen).contains(text) {
-                let count = stdout.read(&mut buffer).await.expect("a readable pipe");
-                assert!(
-                    count > 0,
-                    "the end came before `{text}`: {}\n-- server --\n{}",
-                    self.what,
-                    self.log.text()
-                );
-                self.seen.extend_from_slice(&buffer[..count]);
-            }
-        };
-        let came = tokio::time::timeout(TIMEOUT, reading).await.is_ok();
-        let seen = String::from_utf8_lossy(&self.seen).into_owned();
-        assert!(came, "`{text}` never came: {}\n{seen}\n-- server --\n{}", self.what, self.log.text());
-        seen
+        let what = format!("{}\n-- server --\n{}", self.what, self.log.text());
+        read_until(stdout, &mut self.seen, text, &what).await
+    }
+
+    /// The same on standard error.
+    pub(crate) async fn wait_for_error(&mut self, text: &str) -> String {
+        let stderr = self.child.stderr.as_mut().expect("standard error is piped");
+        let what = format!("{}\n-- server --\n{}", self.what, self.log.text());
+        read_until(stderr, &mut self.seen_errors, text, &what).await
     }
 
     /// Forgets what came, so that the next [`Running::wait_for`] sees only what comes.
@@ -244,7 +237,7 @@ impl Running {
             .await;
         let status = self.child.try_wait().unwrap().unwrap();
         let mut stdout = std::mem::take(&mut self.seen);
-        let mut stderr = Vec::new();
+        let mut stderr = std::mem::take(&mut self.seen_errors);
         drain(self.child.stdout.take(), &mut stdout).await;
         drain(self.child.stderr.take(), &mut stderr).await;
         let (what, log) = (self.what.clone(), self.log.clone());
@@ -302,6 +295,23 @@ impl Output {
         self
     }
 
+    /// Status 255 and, on standard error, one line of ours and nothing else, with `words` and the connection's id.
+    #[track_caller]
+    pub(crate) fn assert_told(&self, words: &str) -> &Self {
+        self.assert_code(255);
+        let stderr = self.stderr();
+        let lines: Vec<_> = stderr.lines().collect();
+        let [line] = lines[..] else { panic!("one line was due\n{}", self.report()) };
+        let told = line.starts_with("coracle: ") && line.contains(words);
+        let id = line.rsplit_once(" (connection ").and_then(|(_, id)| id.strip_suffix(')'));
+        assert!(
+            told && id.is_some_and(|id| id.len() > 7),
+            "no useful line with `{words}`\n{}",
+            self.report()
+        );
+        self
+    }
+
     /// Everything that helps to see why.
     pub(crate) fn report(&self) -> String {
         format!(
@@ -314,6 +324,26 @@ impl Output {
             self.log.text()
         )
     }
+}
+
+async fn read_until(
+    pipe: &mut (impl AsyncRead + Unpin),
+    seen: &mut Vec<u8>,
+    text: &str,
+    what: &str,
+) -> String {
+    let mut buffer = vec![0; 64 * 1024];
+    let reading = async {
+        while !String::from_utf8_lossy(seen).contains(text) {
+            let count = pipe.read(&mut buffer).await.expect("a readable pipe");
+            assert!(count > 0, "the end came before `{text}`: {what}");
+            seen.extend_from_slice(&buffer[..count]);
+        }
+    };
+    let came = tokio::time::timeout(TIMEOUT, reading).await.is_ok();
+    let seen = String::from_utf8_lossy(seen).into_owned();
+    assert!(came, "`{text}` never came: {what}\n{seen}");
+    seen
 }
 
 async fn feed(stdin: Option<tokio::process::ChildStdin>, input: Input) {

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 
-const ENGINE: &str = "/var/run/docker.sock";
+pub(super) const ENGINE: &str = "/var/run/docker.sock";
 const METHODS: [&str; 5] = ["GET ", "POST ", "PUT ", "HEAD ", "DELETE "];
 
 /// Passes every byte on, and keeps `METHOD /path` of each request.
@@ -70,7 +70,7 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, record: Option<Ar
 
 /// `POST /v1.41/exec/1/start?x HTTP/1.1` → `POST /exec/1/start`. A body may end without a newline right before the
 /// next request line, so the method is searched, not expected at the start.
-fn request(line: &str) -> Option<String> {
+pub(super) fn request(line: &str) -> Option<String> {
     let line = line.trim_end().strip_suffix(" HTTP/1.1")?;
     let start = METHODS.iter().filter_map(|method| line.rfind(method)).max()?;
     let (method, path) = line[start..].split_once(' ')?;

@@ -45,6 +45,11 @@ impl Master<'_> {
         self.target.ssh(arguments).arg("-S").arg(&self.socket)
     }
 
+    /// Whether the connection is over.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.running.has_ended()
+    }
+
     /// The option that makes any OpenSSH program use this connection.
     pub(crate) fn control_path(&self) -> String {
         format!("ControlPath={}", self.socket.display())

@@ -1,11 +1,9 @@
 //! The server under test: one process per test, with its own configuration, keys, state and label.
 
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddrV4;
 use std::ops::Deref;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -13,11 +11,11 @@ use tempfile::TempDir;
 
 use super::docker::{docker, docker_blocking};
 use super::keys::Keys;
-use super::target::{Log, Target};
+use super::launch::Launch;
+use super::target::Target;
 use super::turn::Turn;
 use super::{GUEST, poll_until, read};
 
-const START: Duration = Duration::from_secs(10);
 /// SIGTERM to exit; sessions that still run are cut within it.
 const STOP: Duration = Duration::from_secs(20);
 /// How long a container may still be on its way out after its client has left.
@@ -34,7 +32,9 @@ pub(crate) struct Builder {
     environment: Vec<(String, String)>,
     env_accept: Vec<&'static str>,
     ssh: String,
+    sections: String,
     authorized_keys: &'static str,
+    descriptors_max: Option<u32>,
     alone: bool,
 }
 
@@ -43,6 +43,7 @@ pub(crate) struct Builder {
 pub(crate) struct TestServer {
     target: Target,
     process: Child,
+    launch: Launch,
     instance: String,
     errors_expected: bool,
     folder: TempDir,
@@ -65,6 +66,8 @@ impl TestServer {
             environment: Vec::new(),
             env_accept: vec!["LANG", "LC_*", "COLORTERM", "FOO"],
             ssh: String::new(),
+            sections: String::new(),
+            descriptors_max: None,
             authorized_keys: "authorized_keys",
             alone: false,
         }
@@ -116,6 +119,54 @@ impl TestServer {
             );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// SIGHUP, until the log says `outcome` once more.
+    pub(crate) async fn reload(&self, outcome: &str) {
+        let said = || self.log.text().matches(outcome).count();
+        let before = said();
+        signal(&self.process, Signal::HUP);
+        poll_until(outcome, Duration::from_secs(10), async || (said() > before).then_some(())).await;
+    }
+
+    /// Asks the server to end, and does not wait for it.
+    pub(crate) fn terminate(&self) {
+        signal(&self.process, Signal::TERM);
+    }
+
+    /// After [`TestServer::terminate`]: a clean exit within `deadline`, and no container left.
+    pub(crate) async fn assert_ends_within(&mut self, deadline: Duration) {
+        let what = "the server's exit after SIGTERM";
+        let exit = poll_until(what, deadline, async || self.process.try_wait().unwrap()).await;
+        assert!(exit.success(), "the server ended with {exit}\n{}", self.log.text());
+        self.assert_all_gone_within(Duration::ZERO).await;
+    }
+
+    /// SIGKILL, which leaves everything as it is.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().expect("a process of ours");
+        self.process.wait().expect("a process of ours");
+    }
+
+    /// Starts it again after [`TestServer::kill`], with the same configuration, keys and state, on another port.
+    pub(crate) async fn start_again(&mut self) {
+        let (process, log, address) = self.launch.run(self.folder.path()).await;
+        self.process = process;
+        self.target = Target::new(self.folder.path(), address, Keys::at(self.folder.path()), log);
+    }
+
+    /// [`TestServer::kill`] and [`TestServer::start_again`].
+    pub(crate) async fn kill_and_start_again(&mut self) {
+        self.kill();
+        self.start_again().await;
+    }
+
+    /// Asks the server to end, waits for it, and starts it again on the same folder.
+    pub(crate) async fn end_and_start_again(&mut self) {
+        self.terminate();
+        let exit = poll_until("the server's exit", STOP, async || self.process.try_wait().unwrap()).await;
+        assert!(exit.success(), "the server ended with {exit}\n{}", self.target.log.text());
+        self.start_again().await;
     }
 
     /// Ends the test: a clean exit on SIGTERM, no container left, no complaint in the log.
@@ -221,6 +272,18 @@ impl Builder {
         self
     }
 
+    /// Lines of YAML at the top level, such as `limits: {maxContainers: 2}`.
+    pub(crate) fn section(mut self, lines: &str) -> Self {
+        writeln!(self.sections, "{lines}").unwrap();
+        self
+    }
+
+    /// `ulimit -n`.
+    pub(crate) fn descriptors_max(mut self, count: u32) -> Self {
+        self.descriptors_max = Some(count);
+        self
+    }
+
     /// The name of `auth.authorizedKeysFile` in the test's folder; `%u` stands for the username.
     pub(crate) fn authorized_keys(mut self, name: &'static str) -> Self {
         self.authorized_keys = name;
@@ -238,22 +301,13 @@ impl Builder {
         let turn = if self.alone { Turn::alone().await } else { Turn::shared().await };
         let folder = TempDir::with_prefix("coracle-it-").expect("a temporary folder");
         let keys = Keys::generate(folder.path());
-        let config = folder.path().join("config.yaml");
-        std::fs::write(&config, self.yaml(folder.path())).expect("a writable folder");
-        let mut process = Command::new(env!("CARGO_BIN_EXE_coracle"))
-            .args(["serve", "--config"])
-            .arg(&config)
-            .envs(self.environment)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the server's binary");
-        let log = follow(&mut process);
-        let address = listening(&mut process, &log).await;
+        std::fs::write(folder.path().join("config.yaml"), self.yaml(folder.path()))
+            .expect("a writable folder");
+        let launch = Launch { environment: self.environment, descriptors_max: self.descriptors_max };
+        let (process, log, address) = launch.run(folder.path()).await;
         let instance = read(&folder.path().join("state/instance-id")).trim().to_owned();
         let target = Target::new(folder.path(), address, keys, log);
-        TestServer { target, process, instance, errors_expected: false, folder, _turn: turn }
+        TestServer { target, process, launch, instance, errors_expected: false, folder, _turn: turn }
     }
 
     fn yaml(&self, folder: &Path) -> String {
@@ -262,10 +316,11 @@ impl Builder {
         format!(
             "stateDir: {state}\nlog: {{format: json, level: debug}}\nssh:\n  listen: 127.0.0.1:0\n{ssh}\
              auth: {{authorizedKeysFile: {authorized_keys}}}\nenv: {{accept: [{env_accept}]}}\n\
-             docker:\n{docker_host}  config:\n    container: {{image: {image:?}{container}}}\n    \
+             {sections}docker:\n{docker_host}  config:\n    container: {{image: {image:?}{container}}}\n    \
              imagePullPolicy: {pull_policy}\n{docker_config}",
             state = folder.join("state").display(),
             ssh = self.ssh,
+            sections = self.sections,
             authorized_keys = folder.join(self.authorized_keys).display(),
             env_accept = env_accept.join(", "),
             image = self.image,
@@ -274,39 +329,6 @@ impl Builder {
             docker_config = self.docker_config,
         )
     }
-}
-
-/// Keeps the log of a process as it comes.
-fn follow(process: &mut Child) -> Log {
-    let log = Log::default();
-    let stderr = process.stderr.take().expect("standard error is piped");
-    let writer = log.clone();
-    std::thread::spawn(move || {
-        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-            writer.push(line);
-        }
-    });
-    log
-}
-
-/// The address from the line that says `listening`.
-async fn listening(process: &mut Child, log: &Log) -> SocketAddrV4 {
-    poll_until("the server listens", START, async || {
-        if let Some(exit) = process.try_wait().unwrap() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            panic!("the server ended with {exit} instead of listening\n{}", log.text());
-        }
-        log.lines().iter().find_map(|line| address_of(line))
-    })
-    .await
-}
-
-fn address_of(line: &str) -> Option<SocketAddrV4> {
-    let line: serde_json::Value = serde_json::from_str(line).ok()?;
-    // `tracing-subscriber` puts the fields under `fields` unless told to flatten them.
-    let fields = line.get("fields").unwrap_or(&line);
-    let says_so = fields.get("message")?.as_str()? == "listening";
-    fields.get("address")?.as_str()?.parse().ok().filter(|_| says_so)
 }
 
 fn signal(process: &Child, signal: Signal) {

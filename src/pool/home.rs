@@ -1,0 +1,297 @@
+//! Containers of users instead of connections: one per user name, kept until nobody has used it for a while, and
+//! found again by its labels when we have been away.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OnceCell, watch};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::census::Counted;
+use super::launch::Launch;
+use super::{LaunchError, LaunchState, Limits, Pool};
+use crate::engine::{
+    Container, ContainerSpec, EngineError, LABEL_MODE, LABEL_USERNAME, LaunchStage, MODE_PERSISTENT,
+};
+use crate::ids::ContainerId;
+
+/// How long the look for an earlier run's containers may hold up the start.
+const START_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a user's next container waits for the removal of the last: both count, and may have one name.
+const PREDECESSOR_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Every user's container. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Homes {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Per user name; one without a container has no entry.
+    homes: Mutex<HashMap<String, Arc<Home>>>,
+    /// Of an earlier run, per user name, until its user's home takes it. Empty until the engine could be asked.
+    found: OnceCell<Mutex<HashMap<String, ContainerId>>>,
+}
+
+/// One user's container, from before its launch until after its removal.
+#[derive(Debug)]
+struct Home {
+    state: watch::Receiver<LaunchState>,
+    occupancy: watch::Sender<Occupancy>,
+    /// Cancelled when the container is gone, or with the reaper.
+    gone: CancellationToken,
+}
+
+#[derive(Debug, Default)]
+struct Occupancy {
+    guests: usize,
+    /// About to be removed: nobody may come in any more.
+    closed: bool,
+}
+
+/// One connection's use of a home; dropping it ends it.
+#[derive(Debug)]
+pub(super) struct Guest(Arc<Home>);
+
+impl Guest {
+    pub(super) fn state(&self) -> watch::Receiver<LaunchState> {
+        self.0.state.clone()
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.0.occupancy.send_modify(|occupancy| occupancy.guests -= 1);
+    }
+}
+
+impl Home {
+    /// Comes in, unless there is no container to be had here any more.
+    fn enter(self: &Arc<Self>) -> Option<Guest> {
+        let entered = self.stands()
+            && self.occupancy.send_if_modified(|occupancy| {
+                occupancy.guests += usize::from(!occupancy.closed);
+                !occupancy.closed
+            });
+        entered.then(|| Guest(Arc::clone(self)))
+    }
+
+    /// Whether the container is there or on its way.
+    fn stands(&self) -> bool {
+        matches!(*self.state.borrow(), LaunchState::InProgress(_) | LaunchState::Ready(_))
+            && !self.gone.is_cancelled()
+    }
+
+    /// Closes it, unless somebody is in.
+    fn close_if_empty(&self) -> bool {
+        self.occupancy.send_if_modified(|occupancy| {
+            occupancy.closed |= occupancy.guests == 0;
+            occupancy.closed
+        })
+    }
+
+    async fn empty(&self) {
+        // The sender is our own, so the wait cannot fail.
+        drop(self.occupancy.subscribe().wait_for(|occupancy| occupancy.guests == 0).await);
+    }
+
+    /// Waits until nobody has been in for so long, and closes.
+    async fn expire(&self, idle_timeout: Option<Duration>) {
+        let Some(idle_timeout) = idle_timeout else { return std::future::pending().await };
+        let mut occupancy = self.occupancy.subscribe();
+        loop {
+            self.empty().await;
+            occupancy.mark_unchanged();
+            tokio::select! {
+                () = sleep(idle_timeout) => if self.close_if_empty() { return },
+                // Somebody came, be it for a moment: the time begins anew.
+                _ = occupancy.changed() => {}
+            }
+        }
+    }
+}
+
+impl Homes {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Home>>> {
+        self.shared.homes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget(&self, username: &str, home: &Arc<Home>) {
+        let mut homes = self.lock();
+        if homes.get(username).is_some_and(|current| Arc::ptr_eq(current, home)) {
+            homes.remove(username);
+        }
+    }
+}
+
+impl Pool {
+    /// Looks for the persistent containers of an earlier run, in whatever mode it ran. From now on they have an
+    /// idle time-out again; those that have stopped go to the reaper.
+    pub async fn adopt(&self) {
+        match timeout(START_TIMEOUT, self.found()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "cannot look for persistent containers yet"),
+            Err(_) => tracing::warn!("the engine takes long to list persistent containers"),
+        }
+    }
+
+    /// The user's container, which is launched if there is none.
+    pub(super) fn visit(&self, mut spec: ContainerSpec) -> Guest {
+        let username = spec.labels.get(LABEL_USERNAME).cloned().unwrap_or_default();
+        spec.labels.insert(LABEL_MODE.to_owned(), MODE_PERSISTENT.to_owned());
+        let mut homes = self.homes.lock();
+        if let Some(guest) = homes.get(&username).and_then(Home::enter) {
+            return guest;
+        }
+        let (keeper, home) = Keeper::new(self, &username);
+        home.occupancy.send_modify(|occupancy| occupancy.guests = 1);
+        let guest = Guest(Arc::clone(&home));
+        let predecessor = homes.insert(username, home);
+        drop(homes);
+        self.tasks.spawn(keeper.run(Some(spec), predecessor));
+        guest
+    }
+
+    /// Gives a container that was found a keeper of its own, unless its user is here already.
+    fn take_up(&self, username: &str) {
+        let mut homes = self.homes.lock();
+        if homes.get(username).is_none_or(|home| !home.stands()) {
+            let (keeper, home) = Keeper::new(self, username);
+            let predecessor = homes.insert(username.to_owned(), home);
+            self.tasks.spawn(keeper.run(None, predecessor));
+        }
+    }
+
+    /// What an earlier run left. The engine is asked until it has answered once.
+    async fn found(&self) -> Result<&Mutex<HashMap<String, ContainerId>>, EngineError> {
+        self.homes.shared.found.get_or_try_init(|| self.look()).await
+    }
+
+    async fn look(&self) -> Result<Mutex<HashMap<String, ContainerId>>, EngineError> {
+        let mut found = HashMap::new();
+        let owned = self.engine.list_owned(&self.tenure.instance).await?;
+        for owned in owned.into_iter().filter(crate::engine::OwnedContainer::is_persistent) {
+            let username = owned.label(LABEL_USERNAME).unwrap_or_default().to_owned();
+            if owned.running && !found.contains_key(&username) {
+                tracing::info!(container = %owned.id, user = username, "found a persistent container");
+                found.insert(username, owned.id);
+            } else {
+                tracing::info!(container = %owned.id, user = username, "removing a persistent container that has ended");
+                self.reaper.take(&owned.id);
+            }
+        }
+        for username in found.keys() {
+            self.take_up(username);
+        }
+        Ok(Mutex::new(found))
+    }
+}
+
+/// The task behind a home.
+struct Keeper {
+    pool: Pool,
+    username: String,
+    home: Arc<Home>,
+    state: watch::Sender<LaunchState>,
+}
+
+impl Keeper {
+    fn new(pool: &Pool, username: &str) -> (Self, Arc<Home>) {
+        let (state, receiver) = watch::channel(LaunchState::InProgress(LaunchStage::Preparing));
+        let occupancy = watch::Sender::new(Occupancy::default());
+        let home = Arc::new(Home { state: receiver, occupancy, gone: CancellationToken::new() });
+        let keeper =
+            Self { pool: pool.clone(), username: username.to_owned(), home: Arc::clone(&home), state };
+        (keeper, home)
+    }
+
+    /// `spec` is for a container that has to be launched; without one there has to be one that was found.
+    async fn run(self, spec: Option<ContainerSpec>, predecessor: Option<Arc<Home>>) {
+        let _gone_on_drop = self.home.gone.clone().drop_guard();
+        if let Some(predecessor) = predecessor {
+            wait_for_removal(&predecessor).await;
+        }
+        match self.move_in(spec).await {
+            Ok(Some((container, _counted))) => self.keep(container.as_ref()).await,
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(user = self.username, %error, "no container");
+                self.state.send_replace(LaunchState::Failed(error));
+            }
+        }
+        self.pool.homes.forget(&self.username, &self.home);
+    }
+
+    /// Takes up what was found, else launches. `None` where the launch has told already why there is nothing.
+    async fn move_in(
+        &self,
+        spec: Option<ContainerSpec>,
+    ) -> Result<Option<(Arc<dyn Container>, Counted)>, LaunchError> {
+        let launch_timeout = self.pool.limits.launch_timeout;
+        let found = timeout(launch_timeout, self.pool.found()).await;
+        let found = found.map_err(|_| LaunchError::TimedOut(launch_timeout))?;
+        let found = found.map_err(|error| LaunchError::Engine(Arc::new(error)))?;
+        let found = found.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.username);
+        if let Some(id) = found {
+            // It is there, whatever the limits have become.
+            let unlimited = Limits { containers: 0, containers_per_user: 0, ..self.pool.limits };
+            let counted = self.pool.census.count(&self.username, &unlimited)?;
+            let container = self.pool.engine.adopt(&id);
+            self.state.send_replace(LaunchState::Ready(Arc::clone(&container)));
+            return Ok(Some((container, counted)));
+        }
+        let Some(spec) = spec else { return Ok(None) };
+        let counted = self.pool.census.count(&self.username, &self.pool.limits)?;
+        let launched = self.launch(&spec).await;
+        Ok(launched.map(|container| (container, counted)))
+    }
+
+    /// Clients that leave do not call it off, since they come back; the end of the server does.
+    async fn launch(&self, spec: &ContainerSpec) -> Option<Arc<dyn Container>> {
+        let abandoned = CancellationToken::new();
+        let launch = Launch { pool: &self.pool, spec, state: &self.state, abandoned: &abandoned };
+        let launch = launch.run();
+        tokio::pin!(launch);
+        tokio::select! {
+            launched = &mut launch => return launched,
+            () = self.deserted() => abandoned.cancel(),
+        }
+        launch.await
+    }
+
+    async fn keep(&self, container: &dyn Container) {
+        let idle_timeout = self.pool.tenure.idle_timeout;
+        tokio::select! {
+            reason = container.lost() => {
+                tracing::warn!(user = self.username, container = %container.id(), reason, "container lost");
+                self.state.send_replace(LaunchState::Lost(reason));
+            }
+            () = self.home.expire(idle_timeout) => {
+                tracing::info!(user = self.username, container = %container.id(), "nobody uses the container");
+            }
+            () = self.deserted() => {
+                tracing::info!(user = self.username, container = %container.id(), "the container stays");
+                return;
+            }
+        }
+        self.pool.remove(container).await;
+    }
+
+    /// Waits until the server is going down and nobody is in any more.
+    async fn deserted(&self) {
+        self.pool.draining.cancelled().await;
+        self.home.empty().await;
+    }
+}
+
+/// One whose launch failed is not waited for: it may be late for minutes, and holds nobody else up.
+async fn wait_for_removal(predecessor: &Home) {
+    let failed = matches!(*predecessor.state.borrow(), LaunchState::Failed(_));
+    if !failed && timeout(PREDECESSOR_TIMEOUT, predecessor.gone.cancelled()).await.is_err() {
+        tracing::warn!("the engine takes long to remove a container; the next one is launched already");
+    }
+}

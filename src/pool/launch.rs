@@ -1,0 +1,85 @@
+//! One launch, followed to its end whoever has gone meanwhile.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::{LaunchError, LaunchState, Pool};
+use crate::engine::{Container, ContainerSpec, EngineError, LABEL_CONNECTION, LaunchFailure, LaunchWatch};
+
+/// What a launch is to bring, and whom it tells.
+pub(super) struct Launch<'a> {
+    pub(super) pool: &'a Pool,
+    pub(super) spec: &'a ContainerSpec,
+    pub(super) state: &'a watch::Sender<LaunchState>,
+    /// Cancelled when nobody wants it any more, by the launch itself when it is too late.
+    pub(super) abandoned: &'a CancellationToken,
+}
+
+impl Launch<'_> {
+    /// Brings a container up, or tells why there is none; one that comes too late is removed.
+    pub(super) async fn run(&self) -> Option<Arc<dyn Container>> {
+        let launch_timeout = self.pool.limits.launch_timeout;
+        let watch = LaunchWatch { abandoned: self.abandoned.clone(), ..LaunchWatch::default() };
+        let mut stage = watch.stage.subscribe();
+        let deadline = sleep_until(Instant::now() + launch_timeout);
+        tokio::pin!(deadline);
+        let launch = self.pool.engine.launch(self.spec, &watch);
+        tokio::pin!(launch);
+        let mut late = false;
+        let result = loop {
+            tokio::select! {
+                result = &mut launch => break result,
+                () = &mut deadline, if !late => {
+                    late = true;
+                    self.state.send_replace(LaunchState::Failed(LaunchError::TimedOut(launch_timeout)));
+                    self.abandoned.cancel();
+                }
+                Ok(()) = stage.changed(), if !late => {
+                    let stage = stage.borrow_and_update().clone();
+                    self.state.send_replace(LaunchState::InProgress(stage));
+                }
+            }
+        };
+        match result {
+            Ok(container) if late => {
+                self.pool.remove(container.as_ref()).await;
+                None
+            }
+            Ok(container) => {
+                self.state.send_replace(LaunchState::Ready(Arc::clone(&container)));
+                Some(container)
+            }
+            Err(failure) => {
+                self.fail(failure, late);
+                None
+            }
+        }
+    }
+
+    fn fail(&self, failure: LaunchFailure, late: bool) {
+        let connection = self.spec.labels.get(LABEL_CONNECTION);
+        if failure.maybe_left {
+            self.pool.reaper.search(&self.spec.labels);
+        }
+        if matches!(failure.error, EngineError::Abandoned) {
+            tracing::debug!(connection, "the client left before its container came");
+        } else if !late {
+            tracing::warn!(connection, error = %failure.error, "no container");
+            let error = LaunchError::Engine(Arc::new(failure.error));
+            self.state.send_replace(LaunchState::Failed(error));
+        }
+    }
+}
+
+impl Pool {
+    /// Removes a container; what the engine keeps, the reaper takes over.
+    pub(super) async fn remove(&self, container: &dyn Container) {
+        if let Err(error) = container.remove().await {
+            tracing::warn!(%error, container = %container.id(), "left for the reaper");
+            self.reaper.take(container.id());
+        }
+    }
+}
