@@ -146,10 +146,11 @@ async fn wait_for_end(
     let mut clock = Clock::start(curfew);
     loop {
         let now = launch.borrow_and_update().clone();
-        if let LaunchState::Lost(reason) = &now {
-            return Some(Cut::ContainerLost(reason.clone()));
+        // Sessions hear of a loss first, also those whose program is just being started.
+        reins.container.send_replace(now.clone());
+        if let LaunchState::Lost(reason) = now {
+            return Some(Cut::ContainerLost(reason));
         }
-        reins.container.send_replace(now);
         tokio::select! {
             ended = &mut *running => {
                 tracing::info!(connection = %shared.id, error = ended.err().map(tracing::field::display), "disconnected");

@@ -8,6 +8,7 @@
 
 mod accidents;
 mod behaviours;
+mod faltering;
 mod harness;
 mod launches;
 mod logins;

@@ -7,6 +7,7 @@ use coracle::engine::docker::ImagePullPolicy;
 use coracle::engine::{Container, EngineError, LaunchFailure, LaunchStage, LaunchWatch};
 use tokio::time::sleep;
 
+use crate::faltering::Faltering;
 use crate::harness::{Bench, bench, config, on};
 use crate::proxy::{Proxy, Spoil};
 use crate::registry::Registry;
@@ -110,6 +111,26 @@ async fn what_is_there_serves_while_the_registry_is_silent() {
         assert_eq!(pulls(&proxied), 1);
     })
     .await;
+}
+
+/// I6, I9: the layers stop coming, and the engine itself tries for minutes.
+#[tokio::test]
+async fn a_registry_that_stops_half_way_is_told_in_time() {
+    let registry = Registry::start().await;
+    registry.push_noise("v2").await;
+    let broken = Faltering::before(&registry.address, 200_000).await;
+    let mut config = config(&format!("{}/tiny:v2", broken.address));
+    config.config.image_pull_policy = ImagePullPolicy::IfNotPresent;
+    config.config.timeout = "5s".parse().expect("a time-out");
+    on(bench(&config), |bench| async move {
+        let began = Instant::now();
+        let failure = bench.try_launch().await.expect_err("no image");
+        let reason = failure.error.to_string();
+        assert!(reason.contains("pull"), "{reason}");
+        assert!(!failure.maybe_left && began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
+    })
+    .await;
+    registry.forget().await;
 }
 
 /// I4

@@ -106,6 +106,25 @@ impl Registry {
         pushed.try_collect::<Vec<_>>().await.expect("a push");
     }
 
+    /// An image of a few megabytes that nobody has: it is pushed, and taken off the engine.
+    pub(crate) async fn push_noise(&self, tag: &str) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (noise, archive) = (folder.path().join("noise"), folder.path().join("noise.tar"));
+        std::fs::write(&noise, rand::random_iter::<u8>().take(8 << 20).collect::<Vec<_>>()).expect("a file");
+        let run = async |program: &str, args: &[&std::ffi::OsStr]| {
+            let status = Command::new(program).args(args).stdout(Stdio::null()).status().await;
+            assert!(status.expect(program).success(), "{program}");
+        };
+        let (folder, archive) = (folder.path().as_os_str(), archive.as_os_str());
+        run("tar", &["-C".as_ref(), folder, "-cf".as_ref(), archive, "noise".as_ref()]).await;
+        let image = self.image(&format!(":{tag}"));
+        run("docker", &["import".as_ref(), archive, image.as_ref()]).await;
+        let options = PushImageOptions { tag: Some(tag.to_owned()), ..Default::default() };
+        let pushed = self.docker.push_image(&self.image(""), Some(options), Some(self.pusher.clone()));
+        pushed.try_collect::<Vec<_>>().await.expect("a push");
+        self.forget().await;
+    }
+
     /// Pulls as anybody might.
     pub(crate) async fn fetch(&self, tag: &str) {
         let options = CreateImageOptions {
