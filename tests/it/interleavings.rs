@@ -63,6 +63,7 @@ struct Case {
 
 /// L6, L7, I8, I9
 #[tokio::test]
+#[ignore = "a launch slower than its time-out is taken for a fault: not steady on a busy machine; `-- --ignored` runs it"]
 async fn whatever_comes_between_leaves_nothing_and_says_why() {
     let mut registry = Registry::start().await;
     let image = registry.push(TINY, "between:1").await;
