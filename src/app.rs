@@ -52,7 +52,7 @@ pub async fn serve(config: Config, file: Option<PathBuf>) -> anyhow::Result<()> 
     let grace = config.shutdown.grace.get();
     let app = App::build(config).await?;
     let App { listener, services, docker, config, drain, reaper, _state } = app;
-    let accepting = drain.tasks.spawn(listener.run(services.subscribe()));
+    drain.tasks.spawn(listener.run(services.subscribe()));
     let received = loop {
         tokio::select! {
             received = first_of(&mut terminate, &mut interrupt) => break received,
@@ -65,7 +65,6 @@ pub async fn serve(config: Config, file: Option<PathBuf>) -> anyhow::Result<()> 
         tracing::info!(signal = received, "cutting what still lives");
     };
     let drained = drain.finish(grace, hurry, DRAIN_TIMEOUT).await;
-    drop(accepting);
     reaper.stop.cancel();
     let reaped = reaper.task.finish(DRAIN_TIMEOUT, std::future::pending(), Duration::ZERO).await;
     let clean = drained == Drained::Clean && reaped == Drained::Clean;

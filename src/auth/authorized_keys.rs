@@ -40,9 +40,9 @@ impl Authenticator for AuthorizedKeys {
             Ok(_) => Verdict::Deny,
             Err(error) => {
                 // A missing file is the usual case where each user has one.
-                let missing = error.kind() == std::io::ErrorKind::NotFound;
-                tracing::debug!(path = %path.display(), %error, "no keys");
-                if !missing {
+                if error.kind() == std::io::ErrorKind::NotFound {
+                    tracing::debug!(path = %path.display(), "no keys");
+                } else {
                     tracing::warn!(path = %path.display(), %error, "cannot use the authorized keys file");
                 }
                 Verdict::Deny
