@@ -118,7 +118,12 @@ fn try_reload(running: &Config, file: &Path, docker: &Docker, old: &Services) ->
         tracing::warn!(key, "this changes with a restart only");
     }
     let engine = Arc::new(docker.reloaded(&config.docker));
-    let pool = old.pool.reloaded(engine, pool_limits(&config));
+    let pool = old.pool.variant(
+        engine,
+        pool_limits(&config),
+        mode(&config),
+        config.docker.config.persistent.idle_timeout.unless_zero(),
+    );
     let shared = Shared {
         pool,
         budgets: old.budgets.clone(),
@@ -204,15 +209,18 @@ fn pool_limits(config: &Config) -> pool::Limits {
     }
 }
 
+fn mode(config: &Config) -> pool::Mode {
+    match config.docker.config.mode {
+        docker::Mode::Connection => pool::Mode::Connection,
+        docker::Mode::Session => pool::Mode::Session,
+        docker::Mode::Persistent => pool::Mode::Persistent,
+    }
+}
+
 fn tenure(config: &Config, state: &StateDir) -> Tenure {
-    let docker = &config.docker.config;
     Tenure {
-        mode: match docker.mode {
-            docker::Mode::Connection => pool::Mode::Connection,
-            docker::Mode::Session => pool::Mode::Session,
-            docker::Mode::Persistent => pool::Mode::Persistent,
-        },
-        idle_timeout: docker.persistent.idle_timeout.unless_zero(),
+        mode: mode(config),
+        idle_timeout: config.docker.config.persistent.idle_timeout.unless_zero(),
         instance: state.instance().clone(),
     }
 }

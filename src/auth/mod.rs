@@ -40,10 +40,10 @@ pub struct PublicKey {
 }
 
 /// The answer to an attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Verdict {
     /// It proves this identity.
-    Accept(Identity),
+    Accept(Box<Identity>),
     /// It proves nothing.
     Deny,
 }

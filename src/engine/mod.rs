@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::ids::{ConnectionId, ContainerId, InstanceId};
+use crate::secret::Secret;
 
 pub use process::{
     ExitStatus, Output, Process, ProcessControl, ProcessSpec, Program, Signal, Terminal, TerminalMode,
@@ -32,6 +33,8 @@ pub const LABEL_CLIENT: &str = "coracle.client";
 pub const LABEL_INSTANCE: &str = "coracle.instance";
 /// Label with the number of the session on its connection, where each session has a container.
 pub const LABEL_SESSION: &str = "coracle.session";
+/// Label with the name of the profile that the user got, where it is not the default.
+pub const LABEL_PROFILE: &str = "coracle.profile";
 /// Label of a container that outlives its connections, with [`MODE_PERSISTENT`] as its value.
 pub const LABEL_MODE: &str = "coracle.mode";
 /// The value of [`LABEL_MODE`].
@@ -88,6 +91,8 @@ pub struct ContainerSpec {
     pub hostname: String,
     /// Our labels (`coracle.*`); they win over configured ones of the same name.
     pub labels: BTreeMap<String, String>,
+    /// Files for programs to find: absolute paths and contents. Whoever launches has them written before anything runs.
+    pub files: Vec<(String, Secret<Vec<u8>>)>,
 }
 
 /// How whoever waits for a launch follows it and calls it off.

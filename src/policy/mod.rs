@@ -119,7 +119,7 @@ mod tests {
     use crate::ids::Username;
 
     fn ask(rules: &Rules, start: Start) -> Result<ProcessSpec, Denied> {
-        let identity = Identity::by_public_key(Username::parse("alice").unwrap(), "SHA256:test".to_owned());
+        let identity = Identity::proven(Username::parse("alice").unwrap());
         let client = SocketAddr::from(([192, 0, 2, 7], 50_000));
         let server = SocketAddr::from(([127, 0, 0, 1], 2222));
         let request = StartRequest { start, env: Vec::new(), terminal: None, client, server };

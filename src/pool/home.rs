@@ -13,7 +13,8 @@ use super::census::Counted;
 use super::launch::Launch;
 use super::{LaunchError, LaunchState, Limits, Pool};
 use crate::engine::{
-    Container, ContainerSpec, EngineError, LABEL_MODE, LABEL_USERNAME, LaunchStage, MODE_PERSISTENT,
+    Container, ContainerSpec, EngineError, LABEL_MODE, LABEL_PROFILE, LABEL_USERNAME, LaunchStage,
+    MODE_PERSISTENT,
 };
 use crate::ids::ContainerId;
 
@@ -31,10 +32,25 @@ pub(super) struct Homes {
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// Per user name; one without a container has no entry.
-    homes: Mutex<HashMap<String, Arc<Home>>>,
-    /// Of an earlier run, per user name, until its user's home takes it. Empty until the engine could be asked.
-    found: OnceCell<Mutex<HashMap<String, ContainerId>>>,
+    /// One without a container has no entry.
+    homes: Mutex<HashMap<Tenant, Arc<Home>>>,
+    /// Of an earlier run, until its tenant's home takes it. Empty until the engine could be asked.
+    found: OnceCell<Mutex<HashMap<Tenant, ContainerId>>>,
+}
+
+/// Whose a home is: a user's, with the profile that the container was made for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Tenant {
+    username: String,
+    /// Empty for the default.
+    profile: String,
+}
+
+impl Tenant {
+    fn of<'a>(label: impl Fn(&str) -> Option<&'a str>) -> Self {
+        let text = |name| label(name).unwrap_or_default().to_owned();
+        Self { username: text(LABEL_USERNAME), profile: text(LABEL_PROFILE) }
+    }
 }
 
 /// One user's container, from before its launch until after its removal.
@@ -116,14 +132,14 @@ impl Home {
 }
 
 impl Homes {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Home>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Tenant, Arc<Home>>> {
         self.shared.homes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn forget(&self, username: &str, home: &Arc<Home>) {
+    fn forget(&self, tenant: &Tenant, home: &Arc<Home>) {
         let mut homes = self.lock();
-        if homes.get(username).is_some_and(|current| Arc::ptr_eq(current, home)) {
-            homes.remove(username);
+        if homes.get(tenant).is_some_and(|current| Arc::ptr_eq(current, home)) {
+            homes.remove(tenant);
         }
     }
 }
@@ -141,51 +157,52 @@ impl Pool {
 
     /// The user's container, which is launched if there is none.
     pub(super) fn visit(&self, mut spec: ContainerSpec) -> Guest {
-        let username = spec.labels.get(LABEL_USERNAME).cloned().unwrap_or_default();
+        let tenant = Tenant::of(|name| spec.labels.get(name).map(String::as_str));
         spec.labels.insert(LABEL_MODE.to_owned(), MODE_PERSISTENT.to_owned());
         let mut homes = self.homes.lock();
-        if let Some(guest) = homes.get(&username).and_then(Home::enter) {
+        if let Some(guest) = homes.get(&tenant).and_then(Home::enter) {
             return guest;
         }
-        let (keeper, home) = Keeper::new(self, &username);
+        let (keeper, home) = Keeper::new(self, &tenant);
         home.occupancy.send_modify(|occupancy| occupancy.guests = 1);
         let guest = Guest(Arc::clone(&home));
-        let predecessor = homes.insert(username, home);
+        let predecessor = homes.insert(tenant, home);
         drop(homes);
         self.tasks.spawn(keeper.run(Some(spec), predecessor));
         guest
     }
 
     /// Gives a container that was found a keeper of its own, unless its user is here already.
-    fn take_up(&self, username: &str) {
+    fn take_up(&self, tenant: &Tenant) {
         let mut homes = self.homes.lock();
-        if homes.get(username).is_none_or(|home| !home.stands()) {
-            let (keeper, home) = Keeper::new(self, username);
-            let predecessor = homes.insert(username.to_owned(), home);
+        if homes.get(tenant).is_none_or(|home| !home.stands()) {
+            let (keeper, home) = Keeper::new(self, tenant);
+            let predecessor = homes.insert(tenant.clone(), home);
             self.tasks.spawn(keeper.run(None, predecessor));
         }
     }
 
     /// What an earlier run left. The engine is asked until it has answered once.
-    async fn found(&self) -> Result<&Mutex<HashMap<String, ContainerId>>, EngineError> {
+    async fn found(&self) -> Result<&Mutex<HashMap<Tenant, ContainerId>>, EngineError> {
         self.homes.shared.found.get_or_try_init(|| self.look()).await
     }
 
-    async fn look(&self) -> Result<Mutex<HashMap<String, ContainerId>>, EngineError> {
+    async fn look(&self) -> Result<Mutex<HashMap<Tenant, ContainerId>>, EngineError> {
         let mut found = HashMap::new();
         let owned = self.engine.list_owned(&self.tenure.instance).await?;
         for owned in owned.into_iter().filter(crate::engine::OwnedContainer::is_persistent) {
-            let username = owned.label(LABEL_USERNAME).unwrap_or_default().to_owned();
-            if owned.running && !found.contains_key(&username) {
+            let tenant = Tenant::of(|name| owned.label(name));
+            let username = &tenant.username;
+            if owned.running && !found.contains_key(&tenant) {
                 tracing::info!(container = %owned.id, user = username, "found a persistent container");
-                found.insert(username, owned.id);
+                found.insert(tenant, owned.id);
             } else {
                 tracing::info!(container = %owned.id, user = username, "removing a persistent container that has ended");
                 self.reaper.take(&owned.id);
             }
         }
-        for username in found.keys() {
-            self.take_up(username);
+        for tenant in found.keys() {
+            self.take_up(tenant);
         }
         Ok(Mutex::new(found))
     }
@@ -194,18 +211,17 @@ impl Pool {
 /// The task behind a home.
 struct Keeper {
     pool: Pool,
-    username: String,
+    tenant: Tenant,
     home: Arc<Home>,
     state: watch::Sender<LaunchState>,
 }
 
 impl Keeper {
-    fn new(pool: &Pool, username: &str) -> (Self, Arc<Home>) {
+    fn new(pool: &Pool, tenant: &Tenant) -> (Self, Arc<Home>) {
         let (state, receiver) = watch::channel(LaunchState::InProgress(LaunchStage::Preparing));
         let occupancy = watch::Sender::new(Occupancy::default());
         let home = Arc::new(Home { state: receiver, occupancy, gone: CancellationToken::new() });
-        let keeper =
-            Self { pool: pool.clone(), username: username.to_owned(), home: Arc::clone(&home), state };
+        let keeper = Self { pool: pool.clone(), tenant: tenant.clone(), home: Arc::clone(&home), state };
         (keeper, home)
     }
 
@@ -219,11 +235,11 @@ impl Keeper {
             Ok(Some((container, _counted))) => self.keep(container.as_ref()).await,
             Ok(None) => {}
             Err(error) => {
-                tracing::warn!(user = self.username, %error, "no container");
+                tracing::warn!(user = self.tenant.username, %error, "no container");
                 self.state.send_replace(LaunchState::Failed(error));
             }
         }
-        self.pool.homes.forget(&self.username, &self.home);
+        self.pool.homes.forget(&self.tenant, &self.home);
     }
 
     /// Takes up what was found, else launches. `None` where the launch has told already why there is nothing.
@@ -235,17 +251,17 @@ impl Keeper {
         let found = timeout(launch_timeout, self.pool.found()).await;
         let found = found.map_err(|_| LaunchError::TimedOut(launch_timeout))?;
         let found = found.map_err(|error| LaunchError::Engine(Arc::new(error)))?;
-        let found = found.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.username);
+        let found = found.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.tenant);
         if let Some(id) = found {
             // It is there, whatever the limits have become.
             let unlimited = Limits { containers: 0, containers_per_user: 0, ..self.pool.limits };
-            let counted = self.pool.census.count(&self.username, &unlimited)?;
+            let counted = self.pool.census.count(&self.tenant.username, &unlimited)?;
             let container = self.pool.engine.adopt(&id);
             self.state.send_replace(LaunchState::Ready(Arc::clone(&container)));
             return Ok(Some((container, counted)));
         }
         let Some(spec) = spec else { return Ok(None) };
-        let counted = self.pool.census.count(&self.username, &self.pool.limits)?;
+        let counted = self.pool.census.count(&self.tenant.username, &self.pool.limits)?;
         let launched = self.launch(&spec).await;
         Ok(launched.map(|container| (container, counted)))
     }
@@ -267,14 +283,14 @@ impl Keeper {
         let idle_timeout = self.pool.tenure.idle_timeout;
         tokio::select! {
             reason = container.lost() => {
-                tracing::warn!(user = self.username, container = %container.id(), reason, "container lost");
+                tracing::warn!(user = self.tenant.username, container = %container.id(), reason, "container lost");
                 self.state.send_replace(LaunchState::Lost(reason));
             }
             () = self.home.expire(idle_timeout) => {
-                tracing::info!(user = self.username, container = %container.id(), "nobody uses the container");
+                tracing::info!(user = self.tenant.username, container = %container.id(), "nobody uses the container");
             }
             () = self.deserted() => {
-                tracing::info!(user = self.username, container = %container.id(), "the container stays");
+                tracing::info!(user = self.tenant.username, container = %container.id(), "the container stays");
                 return;
             }
         }

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{LaunchError, LaunchState, Pool};
+use super::{LaunchError, LaunchState, Pool, files};
 use crate::engine::{Container, ContainerSpec, EngineError, LABEL_CONNECTION, LaunchFailure, LaunchWatch};
 
 /// What a launch is to bring, and whom it tells.
@@ -48,15 +48,34 @@ impl Launch<'_> {
                 self.pool.remove(container.as_ref()).await;
                 None
             }
-            Ok(container) => {
-                self.state.send_replace(LaunchState::Ready(Arc::clone(&container)));
-                Some(container)
-            }
+            Ok(container) => self.furnish(container).await,
             Err(failure) => {
                 self.fail(failure, late);
                 None
             }
         }
+    }
+
+    /// Puts the files in that programs are to find. A container that cannot have them is no use.
+    async fn furnish(&self, container: Arc<dyn Container>) -> Option<Arc<dyn Container>> {
+        let timeout = self.pool.limits.launch_timeout;
+        let written = tokio::select! {
+            written = tokio::time::timeout(timeout, files::write(container.as_ref(), self.spec)) => written,
+            () = self.abandoned.cancelled() => Ok(Err(EngineError::Abandoned)),
+        };
+        let error = match written {
+            Ok(Ok(())) => {
+                self.state.send_replace(LaunchState::Ready(Arc::clone(&container)));
+                return Some(container);
+            }
+            Ok(Err(error)) => LaunchError::Engine(Arc::new(error)),
+            Err(_) => LaunchError::TimedOut(timeout),
+        };
+        let connection = self.spec.labels.get(LABEL_CONNECTION);
+        tracing::warn!(connection, %error, "the container cannot have its files");
+        self.state.send_replace(LaunchState::Failed(error));
+        self.pool.remove(container.as_ref()).await;
+        None
     }
 
     fn fail(&self, failure: LaunchFailure, late: bool) {

@@ -2,6 +2,7 @@
 //! Who shares a container with whom, and which of them stay, is known here alone.
 
 mod census;
+mod files;
 mod home;
 mod launch;
 mod lease;
@@ -101,10 +102,18 @@ impl Pool {
         }
     }
 
-    /// The same pool for what comes from now on, with another engine and other limits. It knows of the same containers.
+    /// The same pool for what comes from now on, with another engine, other limits and other tenants' rights. It knows
+    /// of the same containers.
     #[must_use]
-    pub fn reloaded(&self, engine: Arc<dyn Engine>, limits: Limits) -> Self {
-        Self { engine, limits, ..self.clone() }
+    pub fn variant(
+        &self,
+        engine: Arc<dyn Engine>,
+        limits: Limits,
+        mode: Mode,
+        idle_timeout: Option<Duration>,
+    ) -> Self {
+        let tenure = Tenure { mode, idle_timeout, ..self.tenure.clone() };
+        Self { engine, limits, tenure, ..self.clone() }
     }
 
     /// Takes a container on loan, if one is due at this moment. Returns at once; the lease tells when the container is

@@ -72,7 +72,10 @@ impl House {
             (LABEL_USERNAME, username.to_owned()),
         ];
         let labels: BTreeMap<_, _> = labels.map(|(name, value)| (name.to_owned(), value)).into();
-        self.pool.lease(moment, ContainerSpec { name: "c1".to_owned(), hostname: "c1".to_owned(), labels })
+        self.pool.lease(
+            moment,
+            ContainerSpec { name: "c1".to_owned(), hostname: "c1".to_owned(), labels, files: Vec::new() },
+        )
     }
 
     fn launches(&self) -> usize {
@@ -83,7 +86,8 @@ impl House {
     async fn leave_behind(&self, instance: &InstanceId) {
         let labels = [(LABEL_CONNECTION, "gone".to_owned()), (LABEL_INSTANCE, instance.to_string())];
         let labels: BTreeMap<_, _> = labels.map(|(name, value)| (name.to_owned(), value)).into();
-        let spec = ContainerSpec { name: "gone".to_owned(), hostname: "gone".to_owned(), labels };
+        let spec =
+            ContainerSpec { name: "gone".to_owned(), hostname: "gone".to_owned(), labels, files: Vec::new() };
         self.engine.launch(&spec, &LaunchWatch::default()).await.unwrap();
     }
 

@@ -84,7 +84,7 @@ impl Running {
         limits: StdinLimits,
     ) -> Self {
         let rules = Rules::default();
-        let identity = Identity::by_public_key(Username::parse("alice").unwrap(), "SHA256:x".to_owned());
+        let identity = Identity::proven(Username::parse("alice").unwrap());
         let here = SocketAddr::from(([127, 0, 0, 1], 22));
         let start = Start::Exec(command.as_bytes().to_vec());
         let request = StartRequest { start, env: Vec::new(), terminal, client: here, server: here };
@@ -116,8 +116,12 @@ impl Running {
     }
 
     async fn open_container(&self) {
-        let spec =
-            ContainerSpec { name: "c".into(), hostname: "c".into(), labels: std::iter::empty().collect() };
+        let spec = ContainerSpec {
+            name: "c".into(),
+            hostname: "c".into(),
+            labels: std::iter::empty().collect(),
+            files: Vec::new(),
+        };
         let container = self.engine.launch(&spec, &LaunchWatch::default()).await.unwrap();
         self.state.send_replace(LaunchState::Ready(container));
     }

@@ -218,7 +218,7 @@ impl Handler for Connection {
         // Judged anew: what was offered before may have been another key, or another user's.
         Ok(match self.judge(user, key.public_key, key.algorithm).await {
             Verdict::Accept(identity) => {
-                self.identity = Some(identity);
+                self.identity = Some(*identity);
                 Auth::Accept
             }
             Verdict::Deny => login::reject(),

@@ -28,8 +28,11 @@ use crate::session::Cut;
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a client has to leave by itself once its sessions have ended. OpenSSH's drops what it has not yet shown
-/// when it is disconnected, and with it the line that says why.
-const LEAVING_TIME: Duration = Duration::from_millis(500);
+/// when it is disconnected: output of a program that has ended, and the line that says why.
+const LEAVING_TIME: Duration = Duration::from_secs(2);
+
+/// The same where the server is to go down at once: enough for the line.
+const LEAVING_TIME_CUT: Duration = Duration::from_millis(500);
 
 /// How long a peer has to close its side after a disconnect, before the connection is cut.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -181,8 +184,14 @@ async fn say_goodbye(shared: &Shared, running: &mut Running, handle: &Handle, cu
         () = shared.sessions.wait() => {}
         () = sleep(FAREWELL_TIMEOUT) => {}
     }
-    if timeout(LEAVING_TIME, &mut *running).await.is_ok() {
-        return;
+    let cut_short = async {
+        shared.services.drain.cut.cancelled().await;
+        sleep(LEAVING_TIME_CUT).await;
+    };
+    tokio::select! {
+        _ = &mut *running => return,
+        () = sleep(LEAVING_TIME) => {}
+        () = cut_short => {}
     }
     let goodbye = async {
         drop(handle.disconnect(Disconnect::ByApplication, cut.to_string(), String::new()).await);
@@ -201,5 +210,5 @@ pub(super) fn container_for(shared: &Shared, identity: &Identity, session: Optio
         name = format!("{name}-{session}");
         labels.insert(LABEL_SESSION.to_owned(), session.to_string());
     }
-    ContainerSpec { name, hostname, labels }
+    ContainerSpec { name, hostname, labels, files: identity.files().to_vec() }
 }

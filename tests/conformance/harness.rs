@@ -106,6 +106,7 @@ impl Bench {
                 (LABEL_INSTANCE.to_owned(), self.instance.to_string()),
                 (LABEL_CONNECTION.to_owned(), connection.to_string()),
             ]),
+            files: Vec::new(),
         }
     }
 

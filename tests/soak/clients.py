@@ -67,8 +67,12 @@ class Clients:
             kill(process)
             await process.wait()
             return self.book.fault(kind, f"no end within {CLIENT_SECONDS} s")
-        if not expected(process.returncode, output):
+        if self.server_died_under(began, errors) or not expected(process.returncode, output):
             self.judge(kind, began, process.returncode, errors.decode(errors="replace"))
+
+    def server_died_under(self, began, errors):
+        """OpenSSH's client then drops what it has not shown yet, and keeps to the status if it has that already."""
+        return b"closed by remote host" in errors and self.server.outages.touch(began, time.monotonic())
 
     def judge(self, kind, began, status, errors):
         """A failure must have a cause that we made, and unless that cut the line it must have been told."""

@@ -48,6 +48,7 @@ mod tests {
             name: "coracle-abc".to_owned(),
             hostname: "abc".to_owned(),
             labels: BTreeMap::from([("coracle.instance".to_owned(), "ours".to_owned())]),
+            files: Vec::new(),
         }
     }
 

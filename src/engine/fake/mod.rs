@@ -299,7 +299,12 @@ mod tests {
     use crate::engine::{ExitStatus, Output, Program, Signal};
 
     fn spec() -> ContainerSpec {
-        ContainerSpec { name: "a".to_owned(), hostname: "a".to_owned(), labels: BTreeMap::new() }
+        ContainerSpec {
+            name: "a".to_owned(),
+            hostname: "a".to_owned(),
+            labels: BTreeMap::new(),
+            files: Vec::new(),
+        }
     }
 
     async fn start(engine: &FakeEngine, command: &str) -> Process {
