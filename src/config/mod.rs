@@ -2,8 +2,11 @@
 //! file parsed, it is valid.
 
 mod error;
+mod merge;
+mod profiles;
 mod suggest;
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use error::Complaint;
 pub use error::ConfigError;
+pub use profiles::{Profile, ProfileDocker, ProfileName, Source};
+use serde_saphyr::Error as YamlError;
 
 use crate::any_case::{self, Spelling};
 use crate::value::section;
@@ -36,6 +41,8 @@ pub struct Config {
     /// How much one connection, and all of them together, may take.
     #[serde(deserialize_with = "section")]
     pub limits: session::config::Limits,
+    /// What some users get instead, by the profile's name.
+    pub profiles: BTreeMap<ProfileName, Profile>,
     /// How the server ends.
     #[serde(deserialize_with = "section")]
     pub shutdown: shutdown::Config,
@@ -54,6 +61,7 @@ impl Default for Config {
             env: policy::config::EnvConfig::default(),
             docker: engine::docker::Config::default(),
             limits: session::config::Limits::default(),
+            profiles: BTreeMap::new(),
             shutdown: shutdown::Config::default(),
             state_dir: PathBuf::from("/var/lib/coracle"),
             log: telemetry::Config::default(),
@@ -72,6 +80,14 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// # Errors
 /// The file cannot be read, or something in it is not right: then the error shows where, and what would be.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    load_with_source(path).map(|(config, _)| config)
+}
+
+/// The same, with what a configuration hook's answers are merged over.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with_source(path: &Path) -> Result<(Config, Source), ConfigError> {
     let mut text = Vec::new();
     let read =
         std::fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text));
@@ -79,9 +95,9 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
     if text.len() as u64 > FILE_BYTES_MAX {
         return Err(ConfigError::TooLarge { path: path.to_owned() });
     }
-    let mut config = parse(&text, path)?;
+    let (mut config, source) = parse(&text, path)?;
     config.resolve(path.parent().unwrap_or(Path::new("")));
-    Ok(config)
+    Ok((config, source))
 }
 
 /// Where a configuration is looked for when none is named: in the working directory, then system-wide.
@@ -135,22 +151,35 @@ impl Config {
 }
 
 /// Reads `text`, which came from `path`.
-fn parse(text: &[u8], path: &Path) -> Result<Config, ConfigError> {
+fn parse(text: &[u8], path: &Path) -> Result<(Config, Source), ConfigError> {
     let invalid = |complaint: Complaint| ConfigError::invalid(path, complaint);
     let text =
         std::str::from_utf8(text).map_err(|error| invalid(Complaint::not_utf8(text, error.valid_up_to())))?;
-    let options = serde_saphyr::options! {
+    let wrong = |error: YamlError| invalid(Complaint::from_yaml(&error, text));
+    let mut config: Config =
+        serde_saphyr::with_deserializer_from_str_with_options(text, options(), |deserializer| {
+            any_case::read(deserializer, &SECTIONS)
+        })
+        .map_err(wrong)?;
+    let raw = serde_saphyr::from_str_with_options(text, options()).map_err(wrong)?;
+    let source = Source::new(raw);
+    for (name, profile) in &mut config.profiles {
+        profile.docker.config = source.launch(Some(name.as_str())).map_err(|reason| {
+            ConfigError::Profile { path: path.to_owned(), name: name.to_string(), reason }
+        })?;
+    }
+    Ok((config, source))
+}
+
+fn options() -> serde_saphyr::Options {
+    serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             // Aliases are for sharing a few lines; what multiplies beyond this is a bomb.
             max_events: 100_000,
             max_aliases: 1_000,
             max_depth: 64,
         },
-    };
-    let outcome = serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
-        any_case::read(deserializer, &SECTIONS)
-    });
-    outcome.map_err(|error| invalid(Complaint::from_yaml(&error, text)))
+    }
 }
 
 #[cfg(test)]

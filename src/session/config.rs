@@ -27,6 +27,20 @@ pub struct Limits {
     pub max_containers_per_user: u32,
 }
 
+/// What a profile may change of the limits; what is not set is as outside of it.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "camelCase")]
+pub struct ProfileLimits {
+    /// From the login to the end of a connection. 0: no limit.
+    pub max_lifetime: Option<Span>,
+    /// Time without anything sent in either direction. 0: no limit.
+    pub idle_timeout: Option<Span>,
+    /// Containers at a time of one user name. 0: no limit.
+    pub max_containers_per_user: Option<u32>,
+}
+
+impl Section for ProfileLimits {}
+
 /// Where input waits that a program has not read yet: in memory, then on disk, up to a cap.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "camelCase")]

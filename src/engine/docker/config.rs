@@ -38,7 +38,7 @@ pub struct Config {
     #[schemars(with = "BTreeMap<String, RegistryLogin>")]
     pub registries: Registries,
     /// What is run.
-    #[serde(deserialize_with = "launch")]
+    #[serde(deserialize_with = "launch_config")]
     pub config: LaunchConfig,
 }
 
@@ -242,7 +242,11 @@ const CONTAINER_FIELDS: Spelling = Spelling {
 const LAUNCH_KEYS: Spelling =
     Spelling { any_case: false, renamed: &[("containername", "containerName")], refused: &[] };
 
-fn launch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LaunchConfig, D::Error> {
+/// Reads `docker.config`.
+///
+/// # Errors
+/// What is not right in it.
+pub fn launch_config<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LaunchConfig, D::Error> {
     any_case::read(deserializer, &LAUNCH_KEYS)
 }
 

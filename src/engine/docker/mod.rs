@@ -34,7 +34,7 @@ use bollard::query_parameters::{ListContainersOptions, RemoveContainerOptions};
 pub use self::client::SetupError;
 pub use self::config::{
     Config, ContainerName, Endpoint, EngineAddress, IdleCommand, ImagePullPolicy, LaunchConfig, Mode,
-    Persistent, Platform, Program, Proof, Registries, Registry, RegistryLogin,
+    Persistent, Platform, Program, Proof, Registries, Registry, RegistryLogin, launch_config,
 };
 pub use self::tls::CertificateError;
 

@@ -1,0 +1,210 @@
+//! Profiles: what some users get instead of what everybody gets, merged over it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::merge::merge;
+use crate::engine::docker::{LaunchConfig, launch_config};
+use crate::secret::Secret;
+use crate::session::config::ProfileLimits;
+use crate::value::{Section, section, written_as_text};
+
+/// Longest name of a profile, in bytes: it becomes a label, and part of a user name.
+const NAME_BYTES_MAX: usize = 64;
+
+/// A profile's name: letters, digits, `-`, `_` and `.`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String", extend("pattern" = "^[A-Za-z0-9._-]+$"))]
+pub struct ProfileName(String);
+
+/// What a profile changes. What it does not mention is as outside of it.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "camelCase")]
+pub struct Profile {
+    /// The container and its programs.
+    #[serde(deserialize_with = "section")]
+    pub docker: ProfileDocker,
+    /// How long connections last.
+    #[serde(deserialize_with = "section")]
+    pub limits: ProfileLimits,
+}
+
+/// What runs a profile's containers.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "camelCase")]
+pub struct ProfileDocker {
+    /// The keys of `docker.config`; those that are set here are merged over those there.
+    #[serde(deserialize_with = "launch_config")]
+    pub config: LaunchConfig,
+}
+
+impl Section for Profile {}
+impl Section for ProfileDocker {}
+
+/// `docker.config` as it was written, for what is merged over it later.
+#[derive(Clone, Debug)]
+pub struct Source {
+    default: Secret<Value>,
+    /// Each with its profile merged over it.
+    profiles: BTreeMap<String, Secret<Value>>,
+}
+
+/// Keys of a hook's answer that mean something for one connection. ContainerSSH's other names are understood as well.
+const ANSWER_KEYS: [&str; 3] = ["docker", "policy", "limits"];
+
+/// Keys that ContainerSSH has and that have no meaning here.
+const LAUNCH_KEYS_DROPPED: [&str; 3] = ["agentPath", "disableAgent", "exposeAuthMetadataAsEnv"];
+
+impl Default for Source {
+    fn default() -> Self {
+        Self { default: Secret::new(Value::Null), profiles: BTreeMap::new() }
+    }
+}
+
+impl Source {
+    /// Takes `docker.config` out of a configuration as it was written, and that of every profile merged over it.
+    pub(super) fn new(mut raw: Value) -> Self {
+        let profiles = raw.get_mut("profiles").map(Value::take).unwrap_or_default();
+        let default = take_launch(raw);
+        let mut merged = BTreeMap::new();
+        if let Value::Object(profiles) = profiles {
+            for (name, profile) in profiles {
+                merged.insert(name, Secret::new(merge(default.clone(), take_launch(profile))));
+            }
+        }
+        Self { default: Secret::new(default), profiles: merged }
+    }
+
+    fn written(&self, profile: Option<&str>) -> &Value {
+        profile.and_then(|name| self.profiles.get(name)).unwrap_or(&self.default).expose()
+    }
+
+    /// `docker.config` of a profile.
+    pub(super) fn launch(&self, profile: Option<&str>) -> Result<LaunchConfig, String> {
+        launch_config(self.written(profile).clone()).map_err(|error| error.to_string())
+    }
+
+    /// A profile with what a configuration hook answered merged over it: a profile of its own.
+    ///
+    /// # Errors
+    /// What of the answer is not right.
+    pub fn overlaid(&self, profile: Option<&str>, answer: Value) -> Result<Profile, String> {
+        let Value::Object(answer) = answer else { return Err("`config` is no object".to_owned()) };
+        let mut overlay = serde_json::Map::new();
+        for (key, value) in answer {
+            let key = if key == "dockerrun" { "docker".to_owned() } else { key };
+            if ANSWER_KEYS.contains(&key.as_str()) {
+                overlay.insert(key, value);
+            } else {
+                tracing::debug!(
+                    key,
+                    "a key of the configuration hook's answer has no meaning for a connection"
+                );
+            }
+        }
+        let over =
+            overlay.remove("docker").map(|docker| take_launch(serde_json::json!({ "docker": docker })));
+        let launch = merge(self.written(profile).clone(), over.unwrap_or_default());
+        let config = launch_config(launch).map_err(|error| format!("`docker.config`: {error}"))?;
+        let rest: Profile =
+            serde_json::from_value(Value::Object(overlay)).map_err(|error| error.to_string())?;
+        Ok(Profile { docker: ProfileDocker { config }, ..rest })
+    }
+}
+
+/// `docker.config`, or what ContainerSSH calls it.
+fn take_launch(mut raw: Value) -> Value {
+    let docker = ["docker", "dockerrun"].into_iter().find_map(|name| raw.get_mut(name).map(Value::take));
+    let launch = docker.and_then(|mut docker| {
+        ["config", "execution"].into_iter().find_map(|name| docker.get_mut(name).map(Value::take))
+    });
+    let mut launch = launch.unwrap_or_default();
+    if let Value::Object(keys) = &mut launch {
+        for key in LAUNCH_KEYS_DROPPED {
+            keys.remove(key);
+        }
+    }
+    launch
+}
+
+impl ProfileName {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ProfileName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let sound = |letter: u8| letter.is_ascii_alphanumeric() || b"-_.".contains(&letter);
+        if !text.is_empty() && text.len() <= NAME_BYTES_MAX && text.bytes().all(sound) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(format!(
+                "expected the name of a profile, of up to {NAME_BYTES_MAX} letters, digits, `-`, `_` and `.`, not `{text}`"
+            ))
+        }
+    }
+}
+
+impl fmt::Display for ProfileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+written_as_text! { ProfileName }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn source() -> Source {
+        Source::new(json!({
+            "docker": {"config": {"container": {"Image": "debian", "Env": ["A=1"]}, "disableCommand": true}},
+            "profiles": {"python": {"docker": {"config": {"container": {"image": "python"}}}}},
+        }))
+    }
+
+    #[test]
+    fn a_profile_changes_what_it_mentions() {
+        let python = source().launch(Some("python")).unwrap();
+
+        assert_eq!(python.image(), "python");
+        assert_eq!(python.container.env, Some(vec!["A=1".to_owned()]));
+        assert!(python.disable_command);
+        assert_eq!(source().launch(None).unwrap().image(), "debian");
+    }
+
+    #[test]
+    fn a_hooks_answer_lies_over_the_profile_by_either_products_names() {
+        for answer in [
+            json!({"docker": {"config": {"disableCommand": false}}}),
+            json!({"dockerrun": {"config": {"disableCommand": false}}, "backend": "docker"}),
+            json!({"docker": {"execution": {"disableCommand": false, "disableAgent": true}}}),
+        ] {
+            let profile = source().overlaid(Some("python"), answer).unwrap();
+
+            assert!(!profile.docker.config.disable_command);
+            assert_eq!(profile.docker.config.image(), "python");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_not_right_is_refused() {
+        let answer = json!({"docker": {"config": {"container": {"image": 5}}}});
+
+        assert!(source().overlaid(None, answer).is_err());
+        assert!(source().overlaid(None, json!([])).is_err());
+    }
+}
