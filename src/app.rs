@@ -1,5 +1,7 @@
 //! The composition root: the only module that knows everyone.
 
+mod profiles;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +11,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::AuthorizedKeys;
-use crate::config::{self, Config};
+use profiles::{ProfileBook, kept, mode};
+
+use crate::auth::Door;
+use crate::config::{self, Config, Source};
 use crate::engine::Engine;
-use crate::engine::docker::{self, Docker};
+use crate::engine::docker::Docker;
 use crate::ids::InstanceId;
-use crate::policy::{EnvRules, Rules};
 use crate::pool::{self, Pool, Reaper, Tenure};
 use crate::session::Budgets;
 use crate::shutdown::{Drain, Drained};
@@ -28,7 +31,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 struct App {
     listener: Listener,
     services: watch::Sender<Arc<Services>>,
-    docker: Docker,
+    shared: Shared,
     config: Config,
     drain: Drain,
     reaper: ReaperTask,
@@ -45,18 +48,18 @@ struct ReaperTask {
 ///
 /// # Errors
 /// What kept the server from starting, or from ending cleanly.
-pub async fn serve(config: Config, file: Option<PathBuf>) -> anyhow::Result<()> {
+pub async fn serve(config: Config, source: Source, file: Option<PathBuf>) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
     let mut hang_up = signal(SignalKind::hangup()).context("failed to listen for SIGHUP")?;
     let grace = config.shutdown.grace.get();
-    let app = App::build(config).await?;
-    let App { listener, services, docker, config, drain, reaper, _state } = app;
+    let app = App::build(config, source).await?;
+    let App { listener, services, shared, config, drain, reaper, _state } = app;
     drain.tasks.spawn(listener.run(services.subscribe()));
     let received = loop {
         tokio::select! {
             received = first_of(&mut terminate, &mut interrupt) => break received,
-            _ = hang_up.recv() => reload(&config, file.as_deref(), &docker, &services),
+            _ = hang_up.recv() => reload(&config, file.as_deref(), &shared, &services),
         }
     };
     tracing::info!(signal = received, grace = %humantime::format_duration(grace), "shutting down");
@@ -82,12 +85,11 @@ async fn first_of(terminate: &mut Signal, interrupt: &mut Signal) -> &'static st
 
 /// Takes from the file what can change while we run, for connections that come from now on. With a file that is not
 /// right nothing changes.
-fn reload(running: &Config, file: Option<&Path>, docker: &Docker, services: &watch::Sender<Arc<Services>>) {
+fn reload(running: &Config, file: Option<&Path>, shared: &Shared, services: &watch::Sender<Arc<Services>>) {
     let Some(file) = file else {
         return tracing::warn!("SIGHUP: there is no configuration file to read again");
     };
-    let old = Arc::clone(&services.borrow());
-    match try_reload(running, file, docker, &old) {
+    match try_reload(running, file, shared) {
         Ok(fresh) => {
             services.send_replace(Arc::new(fresh));
             tracing::info!(file = %file.display(), "configuration read again, for new connections");
@@ -99,8 +101,8 @@ fn reload(running: &Config, file: Option<&Path>, docker: &Docker, services: &wat
     }
 }
 
-fn try_reload(running: &Config, file: &Path, docker: &Docker, old: &Services) -> anyhow::Result<Services> {
-    let config = config::load(file)?;
+fn try_reload(running: &Config, file: &Path, shared: &Shared) -> anyhow::Result<Services> {
+    let (config, source) = config::load_with_source(file)?;
     let host_keys = ssh::hostkey::load(&config.ssh, &running.state_dir)?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");
@@ -108,7 +110,6 @@ fn try_reload(running: &Config, file: &Path, docker: &Docker, old: &Services) ->
     let fixed = [
         ("ssh.listen", config.ssh.listen != running.ssh.listen),
         ("docker.host", config.docker.host != running.docker.host),
-        ("docker.config.mode", config.docker.config.mode != running.docker.config.mode),
         ("limits.stdin", config.limits.stdin != running.limits.stdin),
         ("shutdown", config.shutdown != running.shutdown),
         ("stateDir", config.state_dir != running.state_dir),
@@ -117,25 +118,12 @@ fn try_reload(running: &Config, file: &Path, docker: &Docker, old: &Services) ->
     for (key, _) in fixed.iter().filter(|(_, differs)| *differs) {
         tracing::warn!(key, "this changes with a restart only");
     }
-    let engine = Arc::new(docker.reloaded(&config.docker));
-    let pool = old.pool.variant(
-        engine,
-        pool_limits(&config),
-        mode(&config),
-        config.docker.config.persistent.idle_timeout.unless_zero(),
-    );
-    let shared = Shared {
-        pool,
-        budgets: old.budgets.clone(),
-        instance: old.instance.clone(),
-        drain: old.drain.clone(),
-        drain_grace: old.drain_grace,
-    };
-    Ok(services(&config, shared, host_keys))
+    Ok(services(&config, source, shared, host_keys))
 }
 
 /// What all services have in common, however often the configuration is read.
 struct Shared {
+    docker: Arc<Docker>,
     pool: Pool,
     budgets: Budgets,
     instance: InstanceId,
@@ -143,51 +131,47 @@ struct Shared {
     drain_grace: Duration,
 }
 
-fn services(config: &Config, shared: Shared, host_keys: Vec<ssh::HostKey>) -> Services {
-    let Shared { pool, budgets, instance, drain, drain_grace } = shared;
+fn services(config: &Config, source: Source, shared: &Shared, host_keys: Vec<ssh::HostKey>) -> Services {
     Services {
-        authenticator: Arc::new(AuthorizedKeys::new(config.auth.authorized_keys_file.clone())),
-        rules: rules(config),
-        pool,
-        budgets,
-        instance,
-        drain,
+        door: Arc::new(Door::new(&config.auth)),
+        profiles: Arc::new(ProfileBook::new(config, source, &shared.docker, &shared.pool)),
+        budgets: shared.budgets.clone(),
+        instance: shared.instance.clone(),
+        drain: shared.drain.clone(),
         banner: ssh::banner(&config.ssh),
-        sessions_per_connection: usize::from(config.limits.sessions_per_connection),
-        max_lifetime: config.limits.max_lifetime.unless_zero(),
-        idle_timeout: config.limits.idle_timeout.unless_zero(),
-        drain_grace,
+        drain_grace: shared.drain_grace,
         transport: ssh::Transport::new(&config.ssh, host_keys),
     }
 }
 
 impl App {
-    async fn build(config: Config) -> anyhow::Result<Self> {
+    async fn build(config: Config, source: Source) -> anyhow::Result<Self> {
         let state = StateDir::open(&config.state_dir)
             .with_context(|| format!("failed to use the state folder `{}`", config.state_dir.display()))?;
         let host_keys = ssh::hostkey::load(&config.ssh, &config.state_dir)?;
         let fingerprints: Vec<String> = host_keys.iter().map(ssh::hostkey::fingerprint).collect();
-        let docker = Docker::new(&config.docker).context("failed to set the engine up")?;
-        let engine: Arc<dyn Engine> = Arc::new(docker.reloaded(&config.docker));
+        let docker = Arc::new(Docker::new(&config.docker).context("failed to set the engine up")?);
+        let engine = Arc::clone(&docker) as Arc<dyn Engine>;
         let drain = Drain::default();
         let reaper = start_reaper(&engine, &state).await;
         let (limits, tenure) = (pool_limits(&config), tenure(&config, &state));
         let pool = Pool::new(Arc::clone(&engine), reaper.0, &drain, limits, tenure);
         pool.adopt().await;
         let shared = Shared {
+            docker,
             pool,
             budgets: budgets(&config, &config.state_dir)?,
             instance: state.instance().clone(),
             drain: drain.clone(),
             drain_grace: config.shutdown.grace.get(),
         };
-        let services = watch::Sender::new(Arc::new(services(&config, shared, host_keys)));
+        let services = watch::Sender::new(Arc::new(services(&config, source, &shared, host_keys)));
         let address = config.ssh.listen.address();
         let listener =
             Listener::bind(address).await.with_context(|| format!("failed to listen on `{address}`"))?;
         let address = listener.address().context("failed to learn our own address")?;
         tracing::info!(%address, fingerprints = fingerprints.join(" "), "listening");
-        Ok(Self { listener, services, docker, config, drain, reaper: reaper.1, _state: state })
+        Ok(Self { listener, services, shared, config, drain, reaper: reaper.1, _state: state })
     }
 }
 
@@ -209,32 +193,11 @@ fn pool_limits(config: &Config) -> pool::Limits {
     }
 }
 
-fn mode(config: &Config) -> pool::Mode {
-    match config.docker.config.mode {
-        docker::Mode::Connection => pool::Mode::Connection,
-        docker::Mode::Session => pool::Mode::Session,
-        docker::Mode::Persistent => pool::Mode::Persistent,
-    }
-}
-
 fn tenure(config: &Config, state: &StateDir) -> Tenure {
     Tenure {
-        mode: mode(config),
-        idle_timeout: config.docker.config.persistent.idle_timeout.unless_zero(),
+        mode: mode(&config.docker.config),
+        idle_timeout: kept(&config.docker.config),
         instance: state.instance().clone(),
-    }
-}
-
-fn rules(config: &Config) -> Rules {
-    let docker = &config.docker.config;
-    let subsystems = docker.subsystems.iter();
-    Rules {
-        disable_shell: docker.disable_shell,
-        disable_command: docker.disable_command,
-        disable_subsystem: docker.disable_subsystem,
-        shell_command: docker.shell_command.clone(),
-        subsystems: subsystems.map(|(name, program)| (name.clone(), program.args().to_vec())).collect(),
-        env: EnvRules::new(&config.env),
     }
 }
 

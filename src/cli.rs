@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::config::{self, Config, ConfigError};
+use crate::config::{self, Config, ConfigError, Source};
 use crate::ssh::hostkey;
 use crate::{app, telemetry};
 
@@ -121,7 +121,10 @@ pub fn schema() -> anyhow::Result<String> {
 
 fn serve(file: Option<PathBuf>, listen: Option<SocketAddr>) -> Result<(), Failure> {
     let file = file.or_else(config::usual_file);
-    let mut config = load(file.as_deref())?;
+    let (mut config, source) = match &file {
+        Some(file) => config::load_with_source(file)?,
+        None => (Config::default(), Source::default()),
+    };
     if let Some(listen) = listen {
         config.ssh.listen = listen.into();
     }
@@ -136,7 +139,7 @@ fn serve(file: Option<PathBuf>, listen: Option<SocketAddr>) -> Result<(), Failur
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("failed to start the runtime")?;
-    Ok(runtime.block_on(app::serve(config, file))?)
+    Ok(runtime.block_on(app::serve(config, source, file))?)
 }
 
 fn check(file: &Path) -> Result<(), Failure> {

@@ -3,13 +3,12 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use async_trait::async_trait;
 use base64::Engine as _;
 use tokio::io::AsyncReadExt;
 
+use super::PublicKey;
 use super::config::AuthorizedKeysFile;
-use super::{Attempt, Authenticator, PublicKey, Verdict};
-use crate::identity::Identity;
+use crate::ids::Username;
 
 /// Largest file that we read at a login, in bytes; a larger one denies everybody and says so.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -28,27 +27,13 @@ impl AuthorizedKeys {
     }
 }
 
-#[async_trait]
-impl Authenticator for AuthorizedKeys {
-    async fn judge(&self, attempt: &Attempt) -> Verdict {
-        let Attempt::PublicKey { username, key } = attempt;
-        let Some(path) = self.file.as_ref().and_then(|file| file.of(username)) else { return Verdict::Deny };
+impl AuthorizedKeys {
+    /// Whether this key lets this user in.
+    pub async fn find(&self, username: &Username, key: &PublicKey) -> bool {
+        let Some(path) = self.file.as_ref().and_then(|file| file.of(username)) else { return false };
         match read(&path).await {
-            Ok(text) if find(&text, key, &path) => {
-                let mut identity = Identity::proven(username.clone());
-                identity.key_fingerprint = Some(key.fingerprint.clone());
-                Verdict::Accept(Box::new(identity))
-            }
-            Ok(_) => Verdict::Deny,
-            Err(error) => {
-                // A missing file is the usual case where each user has one.
-                if error.kind() == std::io::ErrorKind::NotFound {
-                    tracing::debug!(path = %path.display(), "no keys");
-                } else {
-                    tracing::warn!(path = %path.display(), %error, "cannot use the authorized keys file");
-                }
-                Verdict::Deny
-            }
+            Ok(text) => find(&text, key, &path),
+            Err(_) => false,
         }
     }
 }
@@ -129,83 +114,4 @@ fn after_options(line: &str) -> &str {
         escaped = letter == '\\' && !escaped;
     }
     ""
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ids::Username;
-
-    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOfDGk9gGFMLqYJE4R+hXGpGqQ5rj2Fq0V1rk0xDbq5o";
-
-    fn key() -> PublicKey {
-        PublicKey { blob: parse_key(KEY).unwrap(), fingerprint: "SHA256:test".to_owned() }
-    }
-
-    fn finds(text: &str) -> bool {
-        find(text, &key(), Path::new("authorized_keys"))
-    }
-
-    async fn judge(keys: &AuthorizedKeys, user: &str) -> Verdict {
-        let username = Username::parse(user).unwrap();
-        keys.judge(&Attempt::PublicKey { username, key: key() }).await
-    }
-
-    #[test]
-    fn a_key_is_found_among_comments_and_blank_lines() {
-        assert!(finds(&format!("# ours\n\n{KEY} alice@laptop\n")));
-        assert!(finds(&format!("  {KEY}")));
-        assert!(!finds(&format!("#{KEY}\n")));
-        assert!(!finds(""));
-    }
-
-    #[test]
-    fn a_key_with_options_grants_nothing_while_options_are_not_enforced() {
-        let restricted = format!("restrict,command=\"echo \\\"no\\\" more\" {KEY}\n");
-        assert!(!finds(&restricted));
-        assert!(!finds(&format!("{restricted}{KEY}\n")), "the first line decides");
-    }
-
-    #[test]
-    fn a_line_that_disagrees_with_itself_grants_nothing() {
-        assert!(!finds(&KEY.replacen("ssh-ed25519", "ssh-rsa", 1)));
-        assert!(!finds("ssh-ed25519 !!!!"));
-        assert!(!finds("ssh-ed25519"));
-    }
-
-    /// A1
-    #[tokio::test]
-    async fn a_file_per_user_lets_in_its_user_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("alice"), KEY).unwrap();
-        let keys = AuthorizedKeys::new(format!("{}/%u", folder.path().display()).parse().ok());
-
-        assert!(matches!(judge(&keys, "alice").await, Verdict::Accept(_)));
-        assert!(matches!(judge(&keys, "bob").await, Verdict::Deny));
-        assert!(matches!(judge(&keys, "../alice").await, Verdict::Deny));
-    }
-
-    #[tokio::test]
-    async fn a_comment_in_another_encoding_keeps_nobody_out() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("keys");
-        std::fs::write(&path, [b"# J\xf6rg\n", KEY.as_bytes()].concat()).unwrap();
-
-        let keys = AuthorizedKeys::new(path.display().to_string().parse().ok());
-
-        assert!(matches!(judge(&keys, "alice").await, Verdict::Accept(_)));
-    }
-
-    #[tokio::test]
-    async fn nobody_comes_in_without_a_file_or_by_one_that_all_may_write() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("keys");
-        std::fs::write(&path, KEY).unwrap();
-        let keys = AuthorizedKeys::new(path.display().to_string().parse().ok());
-
-        assert!(matches!(judge(&keys, "alice").await, Verdict::Accept(_)));
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
-        assert!(matches!(judge(&keys, "alice").await, Verdict::Deny));
-        assert!(matches!(judge(&AuthorizedKeys::new(None), "alice").await, Verdict::Deny));
-    }
 }

@@ -1,5 +1,6 @@
 //! The section `auth` of the configuration.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -7,8 +8,9 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{Group, Methods, User};
 use crate::ids::Username;
-use crate::value::{Section, written_as_text};
+use crate::value::{Section, section, written_as_text};
 
 /// How clients prove who they are.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -18,6 +20,13 @@ pub struct Config {
     /// Public keys, in the format of OpenSSH's `authorized_keys`. `%u` stands for the user name; a file without
     /// it serves every user name. Not set: nobody can log in.
     pub authorized_keys_file: Option<AuthorizedKeysFile>,
+    /// Users by their names. Names that are not here may still come in, by `authorizedKeysFile` and the like.
+    pub users: BTreeMap<String, User>,
+    /// Groups by their names.
+    pub groups: BTreeMap<String, Group>,
+    /// Which proofs a login needs.
+    #[serde(deserialize_with = "section")]
+    pub methods: Methods,
 }
 
 /// The name of a file of public keys, with `%u` for the user name and `%%` for a percent sign.
@@ -26,11 +35,28 @@ pub struct Config {
 #[schemars(with = "String")]
 pub struct AuthorizedKeysFile(String);
 
-impl Section for Config {}
+impl Section for Config {
+    fn check(&self) -> Result<(), String> {
+        for (name, user) in &self.users {
+            if let Some(group) = user.groups.iter().find(|group| !self.groups.contains_key(*group)) {
+                return Err(format!(
+                    "`users.{name}` is in the group `{group}`, which `groups` does not have"
+                ));
+            }
+        }
+        if let Some(group) = self.methods.groups.keys().find(|group| !self.groups.contains_key(*group)) {
+            return Err(format!("`methods.groups.{group}`: there is no such group in `groups`"));
+        }
+        Ok(())
+    }
+}
 
 impl Config {
     /// Takes relative paths as seen from `folder`.
     pub(crate) fn resolve(&mut self, folder: &Path) {
+        for user in self.users.values_mut() {
+            user.resolve(folder);
+        }
         if let Some(file) = &mut self.authorized_keys_file
             && Path::new(&file.0).is_relative()
             && let Some(folder) = folder.to_str()
@@ -114,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_relative_file_is_seen_from_the_folder_of_the_configuration() {
-        let mut config = Config { authorized_keys_file: Some("keys/%u".parse().unwrap()) };
+        let mut config = Config { authorized_keys_file: "keys/%u".parse().ok(), ..Config::default() };
 
         config.resolve(Path::new("/etc/50%"));
 

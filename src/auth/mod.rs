@@ -2,33 +2,18 @@
 
 mod authorized_keys;
 pub mod config;
-
-use async_trait::async_trait;
-
-use crate::identity::Identity;
-use crate::ids::Username;
+mod door;
+mod login;
+mod methods;
+mod users;
 
 pub use authorized_keys::AuthorizedKeys;
 pub use config::Config;
-
-/// One way of proving who one is.
-#[async_trait]
-pub trait Authenticator: std::fmt::Debug + Send + Sync {
-    /// Judges an attempt. Takes the same path, and so about the same time, whether or not the user exists.
-    async fn judge(&self, attempt: &Attempt) -> Verdict;
-}
-
-/// What a client offers.
-#[derive(Clone, Debug)]
-pub enum Attempt {
-    /// A public key (RFC 4252 §7). Whoever asks has checked, or will check, the signature.
-    PublicKey {
-        /// Who the client says it is.
-        username: Username,
-        /// The key.
-        key: PublicKey,
-    },
-}
+use door::Proof;
+pub use door::{Answer, Caller, Door, Evidence};
+pub use login::Login;
+pub use methods::{Method, Methods, Requirement};
+pub use users::{Group, User};
 
 /// A public key as it travels (RFC 4253 §6.6).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,13 +22,4 @@ pub struct PublicKey {
     pub blob: Vec<u8>,
     /// `SHA256:…`
     pub fingerprint: String,
-}
-
-/// The answer to an attempt.
-#[derive(Clone, Debug)]
-pub enum Verdict {
-    /// It proves this identity.
-    Accept(Box<Identity>),
-    /// It proves nothing.
-    Deny,
 }

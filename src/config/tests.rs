@@ -6,7 +6,9 @@ use crate::value::Pem;
 use super::*;
 
 fn read(text: &str) -> Config {
-    parse(text.as_bytes(), Path::new("c.yaml")).map(|(config, _)| config).unwrap_or_else(|error| panic!("{error}"))
+    parse(text.as_bytes(), Path::new("c.yaml"))
+        .map(|(config, _)| config)
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// The error, which has to begin with its position.

@@ -71,6 +71,8 @@ pub struct Ending {
     pub cut: watch::Receiver<Option<Cut>>,
     /// More input came than can be kept.
     pub overflowed: CancellationToken,
+    /// What was permitted is not any more.
+    pub revoked: CancellationToken,
 }
 
 /// What becomes of a session's container, and so of a program that is still there when its session has ended.
@@ -88,6 +90,7 @@ impl Ending {
         tokio::select! {
             () = self.channel_closed.cancelled() => SessionError::Closed,
             () = self.overflowed.cancelled() => SessionError::Overflow,
+            () = self.revoked.cancelled() => SessionError::Cut(Cut::Revoked),
             cut = self.cut() => SessionError::Cut(cut),
         }
     }
@@ -115,6 +118,9 @@ pub enum Cut {
     /// Nothing was sent in either direction for as long as that may be.
     #[error("nothing happened for {}", humantime::format_duration(*.0))]
     Idle(Duration),
+    /// What was permitted is not any more.
+    #[error("you may not run this here any more")]
+    Revoked,
     /// The container ended behind our back.
     #[error("the container is gone: {0}")]
     ContainerLost(String),

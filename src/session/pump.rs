@@ -47,7 +47,9 @@ pub(super) async fn relay(
         },
         Err(error) => {
             match (&error, &ending.remains) {
-                (SessionError::Closed | SessionError::Overflow, _) => hang_up(control.as_ref(), ending).await,
+                (SessionError::Closed | SessionError::Overflow | SessionError::Cut(Cut::Revoked), _) => {
+                    hang_up(control.as_ref(), ending).await;
+                }
                 (SessionError::Cut(Cut::ContainerLost(_)), _) | (_, Remains::Go(_)) => {}
                 // Not before the user has been told why: a program may take its time.
                 (_, Remains::Stay(tasks)) => {

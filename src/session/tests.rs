@@ -100,6 +100,7 @@ impl Running {
             remains: Remains::Go(CancellationToken::new()),
             cut: cut_receiver,
             overflowed: CancellationToken::new(),
+            revoked: CancellationToken::new(),
         };
         let session = Session {
             permit,

@@ -10,8 +10,8 @@ use russh::{ChannelId, ChannelWriteHalf, Sig};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::connection::Shared;
 use super::rescue;
+use super::shared::Shared;
 use crate::engine::{ExitStatus, Signal, Terminal, TerminalSize};
 use crate::session::{Client, SessionError, StdinSender};
 

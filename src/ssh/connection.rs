@@ -2,63 +2,31 @@
 //! `auth` or `policy`, answers at once and leaves the work to a task.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use futures::FutureExt;
-use russh::keys::ssh_key::HashAlg;
-use russh::keys::{Algorithm, PublicKeyBase64};
 use russh::server::{
-    Auth, ChannelOpenHandle, Handle, Handler, Msg, PublicKeyOffer, Session as Russh, VerifiedPublicKey,
+    Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session as Russh, VerifiedPublicKey,
 };
 use russh::{Channel, ChannelId, ChannelOpenFailure, Pty, Sig};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio::sync::{Semaphore, oneshot};
 
-use super::channel::{ChannelClient, Opening, Running, Slot, from_russh, sane_term};
-use super::curfew::{Activity, Notice};
-use super::listener::Services;
-use super::login;
+use super::channel::{Opening, Running, Slot, from_russh, sane_term};
+use super::login::{Admitted, Desk};
 use super::owner::container_for;
-use crate::auth::{Attempt, PublicKey, Verdict};
+use super::program::Program;
+use super::shared::Shared;
 use crate::engine::{Terminal, TerminalMode, TerminalSize};
-use crate::identity::Identity;
-use crate::ids::{ConnectionId, Username};
-use crate::policy::{self, Permit, Start, StartRequest};
-use crate::pool::{LaunchState, Lease, Moment};
-use crate::session::{self, Budget, Cut, Ending, Remains, SIGNALS_PENDING_MAX, Session, SessionError};
-
-/// What the owner of a connection and its callbacks share.
-pub(super) struct Shared {
-    pub(super) id: ConnectionId,
-    pub(super) client: SocketAddr,
-    pub(super) server: SocketAddr,
-    pub(super) services: Arc<Services>,
-    pub(super) budget: Arc<Budget>,
-    /// Cancelled when the connection is over.
-    pub(super) over: CancellationToken,
-    /// Where the connection's container stands; set by the owner once the client is in.
-    pub(super) container: watch::Receiver<LaunchState>,
-    /// Set when sessions are to end.
-    pub(super) cut: watch::Receiver<Option<Cut>>,
-    /// Set when users are to be told something.
-    pub(super) notice: watch::Receiver<Option<Notice>>,
-    /// When something was last sent.
-    pub(super) activity: Activity,
-    /// The tasks of the sessions that live.
-    pub(super) sessions: TaskTracker,
-}
+use crate::policy::{self, Start, StartRequest};
+use crate::pool::Moment;
 
 /// One connection's callbacks.
 pub(super) struct Connection {
     shared: Arc<Shared>,
-    identity: Option<Identity>,
-    logged_in: Option<oneshot::Sender<Identity>>,
+    desk: Desk,
+    logged_in: Option<oneshot::Sender<Admitted>>,
     slots: HashMap<ChannelId, Slot>,
     /// One for each session, held until its task has ended: a client that opens and closes channels faster than
-    /// programs can be started and hung up gets no more of them.
+    /// programs can be started and hung up gets no more of them. None before the login.
     places: Arc<Semaphore>,
     /// Programs that were to run so far.
     sessions_begun: u32,
@@ -66,27 +34,21 @@ pub(super) struct Connection {
 
 impl Connection {
     /// `logged_in` tells the owner who came in.
-    pub(super) fn new(shared: Arc<Shared>, logged_in: oneshot::Sender<Identity>) -> Self {
-        let places = Arc::new(Semaphore::new(shared.services.sessions_per_connection));
-        let logged_in = Some(logged_in);
-        Self { shared, identity: None, logged_in, slots: HashMap::new(), places, sessions_begun: 0 }
-    }
-
-    async fn judge(&self, user: &str, key: &russh::keys::PublicKey, algorithm: &Algorithm) -> Verdict {
-        let Some(username) = Username::parse(user) else { return Verdict::Deny };
-        if !login::is_strong(key, algorithm) {
-            return Verdict::Deny;
+    pub(super) fn new(shared: Arc<Shared>, logged_in: oneshot::Sender<Admitted>) -> Self {
+        let (desk, logged_in) = (Desk::new(Arc::clone(&shared)), Some(logged_in));
+        Self {
+            shared,
+            desk,
+            logged_in,
+            slots: HashMap::new(),
+            places: Arc::new(Semaphore::new(0)),
+            sessions_begun: 0,
         }
-        let key = PublicKey {
-            blob: key.public_key_bytes(),
-            fingerprint: key.fingerprint(HashAlg::Sha256).to_string(),
-        };
-        self.shared.services.authenticator.judge(&Attempt::PublicKey { username, key }).await
     }
 
     /// Decides about a program, answers, and starts a session for it.
     fn start(&mut self, id: ChannelId, start: Start, russh: &mut Russh) -> Result<(), russh::Error> {
-        let Some(identity) = self.identity.clone() else { return russh.channel_failure(id) };
+        let Some(admitted) = self.desk.admitted().cloned() else { return russh.channel_failure(id) };
         let opening = match self.slots.remove(&id) {
             Some(Slot::Opening(opening)) => opening,
             // A second program on the channel: RFC 4254 §6.5 allows one.
@@ -96,80 +58,24 @@ impl Connection {
             }
             None => return russh.channel_failure(id),
         };
-        let Opening { place, write, env, terminal } = opening;
         let (client, server) = (self.shared.client, self.shared.server);
-        let request = StartRequest { start, env: env.clone(), terminal: terminal.clone(), client, server };
-        let permit = match policy::decide(&self.shared.services.rules, &identity, request) {
+        let (env, terminal) = (opening.env.clone(), opening.terminal.clone());
+        let request = StartRequest { start, env, terminal, client, server };
+        let permit = match policy::decide(&admitted.profile.rules, &admitted.identity, request.clone()) {
             Ok(permit) => permit,
             Err(denied) => {
                 tracing::info!(connection = %self.shared.id, %denied, "request refused");
-                self.slots.insert(id, Slot::Opening(Opening { place, write, env, terminal }));
+                self.slots.insert(id, Slot::Opening(opening));
                 return russh.channel_failure(id);
             }
         };
         self.sessions_begun += 1;
-        let container = container_for(&self.shared, &identity, Some(self.sessions_begun));
-        let lease = self.shared.services.pool.lease(Moment::Session, container);
-        self.run(permit, Opening { place, write, env, terminal }, lease, russh.handle());
-        russh.channel_success(id)
-    }
-
-    /// Starts the session's task. With a lease of its own it uses that one's container.
-    fn run(&mut self, permit: Permit, opening: Opening, lease: Option<Lease>, handle: Handle) {
-        let Opening { place, write, terminal, .. } = opening;
-        let id = write.id();
-        let size = terminal.map_or(TerminalSize::from_client(0, 0), |terminal| terminal.size);
-        let (sizes, size_receiver) = watch::channel(size);
-        let (signals, signal_receiver) = mpsc::channel(SIGNALS_PENDING_MAX);
-        let (stdin, stdin_queue) = session::stdin_queue(&self.shared.budget);
-        let closed = self.shared.over.child_token();
-        let overflowed = CancellationToken::new();
-        let over = CancellationToken::new();
-        let client = ChannelClient::new(write, handle, closed.clone(), Arc::clone(&self.shared));
-        let has_terminal = permit.has_terminal();
-        let session = Session {
-            permit,
-            container: lease.as_ref().map_or_else(|| self.shared.container.clone(), Lease::state),
-            client: Arc::clone(&client) as Arc<dyn session::Client>,
-            stdin: stdin_queue,
-            sizes: size_receiver,
-            signals: signal_receiver,
-            ending: Ending {
-                channel_closed: closed.clone(),
-                remains: self.remains(),
-                cut: self.shared.cut.clone(),
-                overflowed: overflowed.clone(),
-            },
-        };
-        let over_on_drop = over.clone().drop_guard();
-        let running = Running { stdin, sizes, signals, closed, overflowed, over, has_terminal };
+        let container = container_for(&self.shared, &admitted, Some(self.sessions_begun));
+        let lease = admitted.profile.pool.lease(Moment::Session, container);
+        let program = Program { permit, request, admitted, lease };
+        let running = program.run(opening, &self.shared, russh.handle());
         self.slots.insert(id, Slot::Running(running));
-        let work = self.shared.sessions.track_future(async move {
-            // A fault of ours must not leave the client waiting for ever.
-            let run = AssertUnwindSafe(session.run()).catch_unwind();
-            let result = tokio::select! {
-                result = run => result.unwrap_or(Err(SessionError::Fault)),
-                // Scripts are told at the end alone, people also before.
-                () = client.show_notices(), if has_terminal => Err(SessionError::Closed),
-            };
-            client.finish(result, has_terminal).await;
-            drop((over_on_drop, place));
-        });
-        self.shared.services.drain.tasks.spawn(async move {
-            work.await;
-            if let Some(lease) = lease {
-                lease.give_back().await;
-            }
-        });
-    }
-
-    fn remains(&self) -> Remains {
-        let services = &self.shared.services;
-        if services.pool.keeps_containers() {
-            Remains::Stay(services.drain.tasks.clone())
-        } else {
-            Remains::Go(self.shared.over.clone())
-        }
+        russh.channel_success(id)
     }
 
     fn opening(&mut self, id: ChannelId) -> Option<&mut Opening> {
@@ -195,12 +101,12 @@ fn reply(russh: &mut Russh, id: ChannelId, granted: bool) -> Result<(), russh::E
 impl Handler for Connection {
     type Error = russh::Error;
 
-    async fn auth_none(&mut self, _user: &str) -> Result<Auth, Self::Error> {
-        Ok(login::reject())
+    async fn auth_none(&mut self, user: &str) -> Result<Auth, Self::Error> {
+        Ok(self.desk.nothing(user).await)
     }
 
-    async fn auth_password(&mut self, _user: &str, _password: &str) -> Result<Auth, Self::Error> {
-        Ok(login::reject())
+    async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Self::Error> {
+        Ok(self.desk.password(user, password).await)
     }
 
     async fn auth_publickey_offered(
@@ -208,26 +114,27 @@ impl Handler for Connection {
         user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Self::Error> {
-        Ok(match self.judge(user, offer.public_key, offer.algorithm).await {
-            Verdict::Accept(_) => Auth::Accept,
-            Verdict::Deny => login::reject(),
-        })
+        Ok(self.desk.offer(user, offer.public_key, offer.algorithm).await)
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
-        // Judged anew: what was offered before may have been another key, or another user's.
-        Ok(match self.judge(user, key.public_key, key.algorithm).await {
-            Verdict::Accept(identity) => {
-                self.identity = Some(*identity);
-                Auth::Accept
-            }
-            Verdict::Deny => login::reject(),
-        })
+        Ok(self.desk.key(user, key.public_key, key.algorithm).await)
+    }
+
+    async fn auth_keyboard_interactive<'a>(
+        &'a mut self,
+        user: &str,
+        _submethods: &str,
+        response: Option<Response<'a>>,
+    ) -> Result<Auth, Self::Error> {
+        let answers = response.map(|answers| answers.map(|answer| answer.to_vec()).collect());
+        Ok(self.desk.interactive(user, answers).await)
     }
 
     async fn auth_succeeded(&mut self, _russh: &mut Russh) -> Result<(), Self::Error> {
-        if let (Some(identity), Some(logged_in)) = (self.identity.clone(), self.logged_in.take()) {
-            drop(logged_in.send(identity));
+        if let (Some(admitted), Some(logged_in)) = (self.desk.admitted().cloned(), self.logged_in.take()) {
+            self.places = Arc::new(Semaphore::new(admitted.profile.sessions_max));
+            drop(logged_in.send(admitted));
         }
         Ok(())
     }
@@ -245,7 +152,7 @@ impl Handler for Connection {
     ) -> Result<(), Self::Error> {
         // Where we close first, russh forgets the channel at once and never tells of the client's own close.
         self.slots.retain(|_, slot| !slot.is_over());
-        if self.identity.is_none() || self.shared.services.drain.begun.is_cancelled() {
+        if self.desk.admitted().is_none() || self.shared.services.drain.begun.is_cancelled() {
             reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
         } else if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             // Without a read half russh never waits for us; input arrives in `data`.
@@ -291,9 +198,9 @@ impl Handler for Connection {
         value: &str,
         russh: &mut Russh,
     ) -> Result<(), Self::Error> {
-        let services = Arc::clone(&self.shared.services);
+        let Some(admitted) = self.desk.admitted().cloned() else { return reply(russh, id, false) };
         let granted = self.opening(id).is_some_and(|opening| {
-            let accepted = services.rules.env.accepts(name, value, &opening.env);
+            let accepted = admitted.profile.rules.env.accepts(name, value, &opening.env);
             if accepted {
                 opening.env.push((name.to_owned(), value.to_owned()));
             }

@@ -1,6 +1,5 @@
 //! Accepts connections, and answers for each of them until it is over.
 
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,13 +11,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::sleep;
 
 use super::owner;
-use super::transport::Transport;
-use crate::auth::Authenticator;
-use crate::ids::InstanceId;
-use crate::policy::Rules;
-use crate::pool::Pool;
-use crate::session::Budgets;
-use crate::shutdown::Drain;
+use super::services::Services;
 
 /// Connections at a time, logged in or not, where the process may open enough files. Past it a new one is closed.
 const CONNECTIONS_MAX: u64 = 4096;
@@ -31,40 +24,6 @@ const DESCRIPTORS_RESERVED: u64 = 32;
 
 /// Pause after a failed accept: out of descriptors, trying again at once would only burn the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// What connections need from the rest of the house.
-pub struct Services {
-    /// Who may come in.
-    pub authenticator: Arc<dyn Authenticator>,
-    /// What they may start.
-    pub rules: Rules,
-    /// Where containers come from.
-    pub pool: Pool,
-    /// How much input may be kept for programs that do not read.
-    pub budgets: Budgets,
-    /// Whose containers these are.
-    pub instance: InstanceId,
-    /// Owner of all tasks.
-    pub drain: Drain,
-    /// Shown before the login; empty for none.
-    pub banner: String,
-    /// Session channels at a time.
-    pub sessions_per_connection: usize,
-    /// From the login to the end of a connection, at most.
-    pub max_lifetime: Option<Duration>,
-    /// Without anything sent in either direction, at most.
-    pub idle_timeout: Option<Duration>,
-    /// What sessions get to end by themselves when the server goes down.
-    pub drain_grace: Duration,
-    /// The transport's settings.
-    pub transport: Transport,
-}
-
-impl fmt::Debug for Services {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Services").field("rules", &self.rules).finish_non_exhaustive()
-    }
-}
 
 /// A bound socket.
 #[derive(Debug)]
@@ -90,7 +49,7 @@ impl Listener {
     }
 
     /// Accepts until the drain begins. Each connection gets the services of the moment it came.
-    pub async fn run(self, mut services: watch::Receiver<Arc<Services>>) {
+    pub async fn run(self, services: watch::Receiver<Arc<Services>>) {
         let drain = services.borrow().drain.clone();
         let places = Arc::new(Semaphore::new(connections_max()));
         loop {
@@ -104,9 +63,9 @@ impl Listener {
                         tracing::warn!(%client, "connection refused: too many");
                         continue;
                     };
-                    let services = Arc::clone(&services.borrow_and_update());
+                    let current = services.clone();
                     drain.tasks.spawn(async move {
-                        serve(tcp, client, services).await;
+                        serve(tcp, client, current).await;
                         drop(place);
                     });
                 }
@@ -133,10 +92,10 @@ fn connections_max() -> usize {
     usize::try_from(fit.clamp(1, CONNECTIONS_MAX)).unwrap_or(1)
 }
 
-async fn serve(tcp: TcpStream, client: SocketAddr, services: Arc<Services>) {
+async fn serve(tcp: TcpStream, client: SocketAddr, current: watch::Receiver<Arc<Services>>) {
     let Ok(server) = tcp.local_addr() else { return };
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
     }
-    owner::own(tcp, client, server, services).await;
+    owner::own(tcp, client, server, current).await;
 }

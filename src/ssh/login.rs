@@ -1,26 +1,151 @@
-//! What of a login is the transport's business: which signatures count, and how a refusal is put.
+//! A login as russh sees it: its callbacks put to `auth`, and the verdicts put in its words.
 
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
-use russh::keys::{Algorithm, PublicKey};
+use russh::keys::ssh_key::HashAlg;
+use russh::keys::{Algorithm, PublicKey as RusshKey, PublicKeyBase64};
 use russh::server::Auth;
 use russh::{MethodKind, MethodSet};
+
+use super::services::Profile;
+use super::shared::Shared;
+use crate::auth::{self, Answer, Evidence, Method, PublicKey};
+use crate::identity::Identity;
+use crate::secret::Secret;
 
 /// Sizes of RSA keys that may log in.
 const RSA_BITS: RangeInclusive<u32> = 2048..=8192;
 
+/// Longest text that a client may send for a code, in bytes.
+const CODE_BYTES_MAX: usize = 256;
+
+/// Somebody who is in.
+#[derive(Clone, Debug)]
+pub(super) struct Admitted {
+    pub(super) identity: Identity,
+    pub(super) profile: Arc<Profile>,
+}
+
+/// One connection's way in.
+pub(super) struct Desk {
+    shared: Arc<Shared>,
+    login: auth::Login,
+    admitted: Option<Admitted>,
+}
+
+impl Desk {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, login: auth::Login::default(), admitted: None }
+    }
+
+    /// Who has come in, once somebody has.
+    pub(super) fn admitted(&self) -> Option<&Admitted> {
+        self.admitted.as_ref()
+    }
+
+    /// Somebody who proves nothing; most clients begin so, to learn what they may try.
+    pub(super) async fn nothing(&mut self, user: &str) -> Auth {
+        self.judge(user, Evidence::Nothing).await
+    }
+
+    pub(super) async fn password(&mut self, user: &str, password: &str) -> Auth {
+        self.judge(user, Evidence::Password(Secret::new(password.to_owned()))).await
+    }
+
+    /// A key before its signature: whether it is worth one.
+    pub(super) async fn offer(&mut self, user: &str, key: &RusshKey, algorithm: &Algorithm) -> Auth {
+        let services = Arc::clone(&self.shared.services);
+        if is_strong(key, algorithm)
+            && services.door.wants(&mut self.login, &self.shared.caller, user, &public(key)).await
+        {
+            return Auth::Accept;
+        }
+        reject(&services.door.methods(&self.login, user), false)
+    }
+
+    /// A key whose signature was checked. Judged anew: what was offered before may have been another, or another user's.
+    pub(super) async fn key(&mut self, user: &str, key: &RusshKey, algorithm: &Algorithm) -> Auth {
+        let evidence = if is_strong(key, algorithm) { Evidence::Key(public(key)) } else { Evidence::Nothing };
+        self.judge(user, evidence).await
+    }
+
+    /// Asks for a code, and judges what is answered.
+    pub(super) async fn interactive(&mut self, user: &str, answers: Option<Vec<Vec<u8>>>) -> Auth {
+        let methods = self.shared.services.door.methods(&self.login, user);
+        if !methods.contains(&Method::Totp) {
+            return reject(&methods, false);
+        }
+        let Some(answers) = answers else {
+            return Auth::Partial {
+                name: Cow::Borrowed(""),
+                instructions: Cow::Borrowed(""),
+                prompts: Cow::Borrowed(&[(Cow::Borrowed("Verification code: "), false)]),
+            };
+        };
+        let code = match answers.as_slice() {
+            [code] if code.len() <= CODE_BYTES_MAX => String::from_utf8_lossy(code).into_owned(),
+            _ => String::new(),
+        };
+        self.judge(user, Evidence::Code(Secret::new(code))).await
+    }
+
+    async fn judge(&mut self, user: &str, evidence: Evidence) -> Auth {
+        let shared = Arc::clone(&self.shared);
+        match shared.services.door.prove(&mut self.login, &shared.caller, user, evidence).await {
+            Answer::Accept(identity) => self.admit(*identity).await,
+            Answer::More(methods) => reject(&methods, true),
+            Answer::Deny { methods, guessed } => {
+                if guessed {
+                    tracing::info!(connection = %shared.id, client = %shared.client, user = user.escape_debug().to_string(), "a wrong guess");
+                }
+                if self.login.is_exhausted() {
+                    shared.exhausted.cancel();
+                }
+                reject(&methods, false)
+            }
+        }
+    }
+
+    /// Lets in who has proven enough, if there is something to be had.
+    async fn admit(&mut self, identity: Identity) -> Auth {
+        match self.shared.services.profiles.of(&identity, &self.shared.caller).await {
+            Ok(profile) => {
+                self.admitted = Some(Admitted { identity, profile });
+                Auth::Accept
+            }
+            Err(reason) => {
+                tracing::warn!(connection = %self.shared.id, user = %identity.username(), reason, "nobody comes in without a profile");
+                self.login = auth::Login::default();
+                reject(&[], false)
+            }
+        }
+    }
+}
+
+fn public(key: &RusshKey) -> PublicKey {
+    PublicKey { blob: key.public_key_bytes(), fingerprint: key.fingerprint(HashAlg::Sha256).to_string() }
+}
+
 /// No signature with SHA-1, as at sshd, and no RSA key that is weak or costs much to check.
-pub(super) fn is_strong(key: &PublicKey, algorithm: &Algorithm) -> bool {
+fn is_strong(key: &RusshKey, algorithm: &Algorithm) -> bool {
     let rsa_fits = key.key_data().rsa().is_none_or(|rsa| RSA_BITS.contains(&rsa.key_size()));
     rsa_fits && !matches!(algorithm, Algorithm::Rsa { hash: None } | Algorithm::Dsa)
 }
 
-/// A refusal that leaves the method open: without it a user who mistyped gets one try instead of several.
-pub(super) fn reject() -> Auth {
-    Auth::Reject {
-        proceed_with_methods: Some(MethodSet::from(&[MethodKind::PublicKey][..])),
-        partial_success: false,
-    }
+/// A refusal that leaves open what may be tried: without that a user who mistyped gets one try instead of several.
+fn reject(methods: &[Method], partial_success: bool) -> Auth {
+    let kinds: Vec<MethodKind> = methods
+        .iter()
+        .map(|method| match method {
+            Method::None => MethodKind::None,
+            Method::PublicKey | Method::Certificate => MethodKind::PublicKey,
+            Method::Password => MethodKind::Password,
+            Method::Totp => MethodKind::KeyboardInteractive,
+        })
+        .collect();
+    Auth::Reject { proceed_with_methods: Some(MethodSet::from(kinds.as_slice())), partial_success }
 }
 
 #[cfg(test)]
@@ -31,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_signature_with_sha1_does_not_count() {
-        let key = PublicKey::from_openssh(ED25519).unwrap();
+        let key = RusshKey::from_openssh(ED25519).unwrap();
 
         assert!(is_strong(&key, &Algorithm::Ed25519));
         assert!(!is_strong(&key, &Algorithm::Rsa { hash: None }));

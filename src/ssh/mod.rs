@@ -11,13 +11,17 @@ pub mod hostkey;
 mod listener;
 mod login;
 mod owner;
+mod program;
 mod rescue;
+mod services;
+mod shared;
 mod stream;
 mod transport;
 
 pub use config::Config;
-pub use listener::{Listener, Services};
+pub use listener::Listener;
 pub use russh::keys::PrivateKey as HostKey;
+pub use services::{Profile, Profiles, Services};
 pub use transport::Transport;
 
 /// The banner as the protocol wants it (RFC 4252 §5.4): lines that end in CR LF; empty for none.

@@ -14,12 +14,14 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connection::{Connection, Shared};
+use super::connection::Connection;
 use super::curfew::{Activity, Call, Clock, Curfew, Notice};
-use super::listener::Services;
+use super::login::Admitted;
+use super::services::Services;
+use super::shared::Shared;
 use super::stream::Stream;
-use crate::engine::{self, ContainerSpec, LABEL_SESSION, LaunchStage};
-use crate::identity::Identity;
+use crate::auth::Caller;
+use crate::engine::{self, ContainerSpec, LABEL_PROFILE, LABEL_SESSION, LaunchStage};
 use crate::ids::ConnectionId;
 use crate::pool::{LaunchState, Lease, Moment};
 use crate::session::Cut;
@@ -48,11 +50,17 @@ struct Reins {
 }
 
 /// Serves one connection to its end; when it returns, its container is gone or with the reaper.
-pub(super) async fn own(tcp: TcpStream, client: SocketAddr, server: SocketAddr, services: Arc<Services>) {
+pub(super) async fn own(
+    tcp: TcpStream,
+    client: SocketAddr,
+    server: SocketAddr,
+    current: watch::Receiver<Arc<Services>>,
+) {
+    let services = Arc::clone(&current.borrow());
     let kill = CancellationToken::new();
     // Whatever way this task ends, the stream must not outlive it.
     let _kill_on_drop = kill.clone().drop_guard();
-    let (shared, reins) = share(client, server, &services);
+    let (shared, reins) = share(client, server, current);
     let _over_on_drop = shared.over.clone().drop_guard();
     let stream = Stream::new(tcp, kill.clone(), Arc::clone(&shared.budget), services.transport.dead_after);
     let (login_sender, mut login) = oneshot::channel();
@@ -70,13 +78,17 @@ pub(super) async fn own(tcp: TcpStream, client: SocketAddr, server: SocketAddr, 
     };
     let handle = running.handle();
     let mut running = running.fuse();
-    let identity = tokio::select! {
+    let admitted = tokio::select! {
         _ = &mut running => None,
-        identity = timeout_at(grace, &mut login) => identity.ok().and_then(Result::ok),
+        admitted = timeout_at(grace, &mut login) => admitted.ok().and_then(Result::ok),
         () = services.drain.begun.cancelled() => None,
+        () = shared.exhausted.cancelled() => {
+            send_away(&mut running, &handle).await;
+            None
+        }
     };
-    if let Some(identity) = identity {
-        serve_user(&shared, &identity, &mut running, &handle, &reins).await;
+    if let Some(admitted) = admitted {
+        serve_user(&shared, &admitted, &mut running, &handle, &reins).await;
     } else {
         tracing::info!(connection = %shared.id, %client, "left without a login");
     }
@@ -88,17 +100,26 @@ pub(super) async fn own(tcp: TcpStream, client: SocketAddr, server: SocketAddr, 
     }
 }
 
-fn share(client: SocketAddr, server: SocketAddr, services: &Arc<Services>) -> (Arc<Shared>, Reins) {
+fn share(
+    client: SocketAddr,
+    server: SocketAddr,
+    mut current: watch::Receiver<Arc<Services>>,
+) -> (Arc<Shared>, Reins) {
+    let services = Arc::clone(&current.borrow_and_update());
+    let id = ConnectionId::random();
     let (container_sender, container) = watch::channel(LaunchState::InProgress(LaunchStage::Preparing));
     let (cut_sender, cut) = watch::channel(None);
     let (notice_sender, notice) = watch::channel(None);
     let shared = Arc::new(Shared {
-        id: ConnectionId::random(),
+        caller: Caller { source: client, connection: id.clone() },
+        id,
         client,
         server,
-        services: Arc::clone(services),
         budget: services.budgets.of_connection(),
+        services,
+        current,
         over: CancellationToken::new(),
+        exhausted: CancellationToken::new(),
         container,
         cut,
         notice,
@@ -110,19 +131,21 @@ fn share(client: SocketAddr, server: SocketAddr, services: &Arc<Services>) -> (A
 
 async fn serve_user(
     shared: &Arc<Shared>,
-    identity: &Identity,
+    admitted: &Admitted,
     running: &mut Running,
     handle: &Handle,
     reins: &Reins,
 ) {
     let (id, client) = (&shared.id, shared.client);
+    let Admitted { identity, profile } = admitted;
     let key = identity.key_fingerprint();
-    tracing::info!(connection = %id, %client, user = %identity.username(), key, "logged in");
-    let lease = shared.services.pool.lease(Moment::Login, container_for(shared, identity, None));
+    tracing::info!(connection = %id, %client, user = %identity.username(), key, profile = profile.name, "logged in");
+    let lease = profile.pool.lease(Moment::Login, container_for(shared, admitted, None));
     // Without one there is nothing to follow: its sender is gone.
     let nothing = || watch::channel(LaunchState::InProgress(LaunchStage::Preparing)).1;
     let launch = lease.as_ref().map_or_else(nothing, Lease::state);
-    match wait_for_end(shared, running, launch, reins).await {
+    let curfew = Curfew { lifetime: profile.max_lifetime, idle: profile.idle_timeout };
+    match wait_for_end(shared, running, launch, reins, curfew).await {
         None => {}
         Some(cut) => {
             tracing::info!(connection = %id, reason = %cut, "ending the connection");
@@ -143,9 +166,9 @@ async fn wait_for_end(
     running: &mut Running,
     mut launch: watch::Receiver<LaunchState>,
     reins: &Reins,
+    curfew: Curfew,
 ) -> Option<Cut> {
     let services = &shared.services;
-    let curfew = Curfew { lifetime: services.max_lifetime, idle: services.idle_timeout };
     let mut clock = Clock::start(curfew);
     loop {
         let now = launch.borrow_and_update().clone();
@@ -176,6 +199,16 @@ async fn wait_for_end(
     }
 }
 
+/// Whoever guesses on and on is told so, as sshd does it.
+async fn send_away(running: &mut Running, handle: &Handle) {
+    let goodbye = async {
+        let reason = "Too many authentication failures".to_owned();
+        drop(handle.disconnect(Disconnect::ProtocolError, reason, String::new()).await);
+        drop(running.await);
+    };
+    drop(timeout(DISCONNECT_TIMEOUT, goodbye).await);
+}
+
 /// Sessions tell their users themselves; then the connection is closed properly.
 async fn say_goodbye(shared: &Shared, running: &mut Running, handle: &Handle, cut: &Cut) {
     shared.sessions.close();
@@ -201,11 +234,15 @@ async fn say_goodbye(shared: &Shared, running: &mut Running, handle: &Handle, cu
 }
 
 /// What the container of the connection, or of one of its sessions, is to be.
-pub(super) fn container_for(shared: &Shared, identity: &Identity, session: Option<u32>) -> ContainerSpec {
+pub(super) fn container_for(shared: &Shared, admitted: &Admitted, session: Option<u32>) -> ContainerSpec {
     let mut name = format!("coracle-{}", shared.id);
     let hostname = format!("coracle-{}", shared.id.short());
+    let Admitted { identity, profile } = admitted;
     let username = identity.username().as_str();
     let mut labels = engine::labels(&shared.services.instance, &shared.id, username, shared.client);
+    if !profile.name.is_empty() {
+        labels.insert(LABEL_PROFILE.to_owned(), profile.name.clone());
+    }
     if let Some(session) = session {
         name = format!("{name}-{session}");
         labels.insert(LABEL_SESSION.to_owned(), session.to_string());

@@ -88,14 +88,13 @@ impl Docker {
         Ok(Self { config, signal_path: SignalPath::default(), client, pulls, fates: Fates::default() })
     }
 
-    /// The same engine for containers that are launched from now on, as another configuration has it. Where the engine
-    /// is and how it is spoken to stays.
+    /// The same engine for other containers. Where the engine is and how it is spoken to stays.
     #[must_use]
-    pub fn reloaded(&self, config: &Config) -> Self {
-        let credentials = Credentials::new(config.registries.clone(), DockerFolder::of_this_process());
-        let pulls = Pulls::new(Arc::clone(&self.client), &config.config, credentials);
+    pub fn launching(&self, config: &LaunchConfig, registries: &Registries) -> Self {
+        let credentials = Credentials::new(registries.clone(), DockerFolder::of_this_process());
+        let pulls = Pulls::new(Arc::clone(&self.client), config, credentials);
         let (client, fates) = (Arc::clone(&self.client), self.fates.clone());
-        Self { config: config.config.clone(), signal_path: self.signal_path, client, pulls, fates }
+        Self { config: config.clone(), signal_path: self.signal_path, client, pulls, fates }
     }
 
     /// The same engine, with signals sent that way.

@@ -1,0 +1,64 @@
+//! One connection's way in: what it has proven so far, and how often it has guessed wrong.
+
+use crate::identity::Identity;
+
+use super::Method;
+
+/// Wrong passwords, codes and signed keys on a connection, after which nothing is judged any more: OpenSSH's
+/// `MaxAuthTries`. Keys that are only offered do not count here.
+pub(super) const GUESSES_MAX: u32 = 6;
+
+/// What a connection has proven so far. All of it belongs to one user name: with another it begins anew.
+#[derive(Debug, Default)]
+pub struct Login {
+    /// The name as the client typed it.
+    pub(super) typed: String,
+    /// Proofs that were accepted, in their order.
+    pub(super) passed: Vec<Method>,
+    /// What they have shown so far.
+    pub(super) identity: Option<Identity>,
+    /// The key that a hook has judged when it was offered, so that it need not be asked again for its signature.
+    pub(super) offered: Option<(Vec<u8>, Option<Box<super::Proof>>)>,
+    guesses: u32,
+}
+
+impl Login {
+    /// Begins anew where the name is another than before (RFC 4252 §5). Wrong guesses stay.
+    pub(super) fn bind(&mut self, typed: &str) {
+        if self.typed != typed {
+            let guesses = self.guesses;
+            *self = Self { typed: typed.to_owned(), guesses, ..Self::default() };
+        }
+    }
+
+    pub(super) fn guessed_wrong(&mut self) {
+        self.guesses = self.guesses.saturating_add(1);
+    }
+
+    /// Whether there were as many wrong guesses as there may be.
+    #[must_use]
+    pub fn is_exhausted(&self) -> bool {
+        self.guesses >= GUESSES_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A8
+    #[test]
+    fn another_name_begins_anew_but_for_the_wrong_guesses() {
+        let mut login = Login::default();
+        login.bind("alice");
+        login.passed.push(Method::PublicKey);
+        for _ in 0..GUESSES_MAX {
+            login.guessed_wrong();
+        }
+
+        login.bind("bob");
+
+        assert!(login.passed.is_empty());
+        assert!(login.is_exhausted());
+    }
+}

@@ -1,0 +1,108 @@
+//! A program that was permitted: its session's task, from the start to what the client is told of its end.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use russh::server::Handle;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::channel::{ChannelClient, Opening, Running};
+use super::login::Admitted;
+use super::shared::Shared;
+use crate::engine::TerminalSize;
+use crate::policy::{self, Permit, StartRequest};
+use crate::pool::Lease;
+use crate::session::{self, Ending, Remains, SIGNALS_PENDING_MAX, Session, SessionError};
+
+/// What is to run.
+pub(super) struct Program {
+    pub(super) permit: Permit,
+    /// What the permit was given for, to ask again when the rules change.
+    pub(super) request: StartRequest,
+    pub(super) admitted: Admitted,
+    /// Of a container of its own; without one it uses the connection's.
+    pub(super) lease: Option<Lease>,
+}
+
+impl Program {
+    /// Starts the session's task.
+    pub(super) fn run(self, opening: Opening, shared: &Arc<Shared>, handle: Handle) -> Running {
+        let Self { permit, request, admitted, lease } = self;
+        let Opening { place, write, terminal, .. } = opening;
+        let size = terminal.map_or(TerminalSize::from_client(0, 0), |terminal| terminal.size);
+        let (sizes, size_receiver) = watch::channel(size);
+        let (signals, signal_receiver) = mpsc::channel(SIGNALS_PENDING_MAX);
+        let (stdin, stdin_queue) = session::stdin_queue(&shared.budget);
+        let closed = shared.over.child_token();
+        let overflowed = CancellationToken::new();
+        let (over, revoked) = (CancellationToken::new(), CancellationToken::new());
+        let client = ChannelClient::new(write, handle, closed.clone(), Arc::clone(shared));
+        let has_terminal = permit.has_terminal();
+        let session = Session {
+            permit,
+            container: lease.as_ref().map_or_else(|| shared.container.clone(), Lease::state),
+            client: Arc::clone(&client) as Arc<dyn session::Client>,
+            stdin: stdin_queue,
+            sizes: size_receiver,
+            signals: signal_receiver,
+            ending: Ending {
+                channel_closed: closed.clone(),
+                remains: remains(&admitted, shared),
+                cut: shared.cut.clone(),
+                overflowed: overflowed.clone(),
+                revoked: revoked.clone(),
+            },
+        };
+        let over_on_drop = over.clone().drop_guard();
+        let running = Running { stdin, sizes, signals, closed, overflowed, over, has_terminal };
+        let watched = Arc::clone(shared);
+        let work = shared.sessions.track_future(async move {
+            // A fault of ours must not leave the client waiting for ever.
+            let run = AssertUnwindSafe(session.run()).catch_unwind();
+            let watch = async {
+                permit_lost(&watched, &admitted, &request).await;
+                revoked.cancel();
+                std::future::pending::<()>().await;
+            };
+            let result = tokio::select! {
+                result = run => result.unwrap_or(Err(SessionError::Fault)),
+                // Scripts are told at the end alone, people also before.
+                () = client.show_notices(), if has_terminal => Err(SessionError::Closed),
+                () = watch => Err(SessionError::Closed),
+            };
+            client.finish(result, has_terminal).await;
+            drop((over_on_drop, place));
+        });
+        shared.services.drain.tasks.spawn(async move {
+            work.await;
+            if let Some(lease) = lease {
+                lease.give_back().await;
+            }
+        });
+        running
+    }
+}
+
+fn remains(admitted: &Admitted, shared: &Shared) -> Remains {
+    if admitted.profile.pool.keeps_containers() {
+        Remains::Stay(shared.services.drain.tasks.clone())
+    } else {
+        Remains::Go(shared.over.clone())
+    }
+}
+
+/// Waits until the configuration, read again, does not permit what was permitted.
+async fn permit_lost(shared: &Shared, admitted: &Admitted, request: &StartRequest) {
+    let mut current = shared.current.clone();
+    while current.changed().await.is_ok() {
+        let rules = current.borrow_and_update().profiles.rules(&admitted.identity);
+        let Some(rules) = rules else { continue };
+        if let Err(denied) = policy::decide(&rules, &admitted.identity, request.clone()) {
+            tracing::info!(connection = %shared.id, %denied, "a permit is withdrawn");
+            return;
+        }
+    }
+    std::future::pending::<()>().await;
+}

@@ -1,0 +1,43 @@
+//! What the owner of a connection, its callbacks and its sessions share.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::curfew::{Activity, Notice};
+use super::services::Services;
+use crate::auth::Caller;
+use crate::ids::ConnectionId;
+use crate::pool::LaunchState;
+use crate::session::{Budget, Cut};
+
+/// What the owner of a connection, its callbacks and its sessions share.
+pub(super) struct Shared {
+    pub(super) id: ConnectionId,
+    pub(super) client: SocketAddr,
+    pub(super) server: SocketAddr,
+    /// The same as far as logins go.
+    pub(super) caller: Caller,
+    /// As they were when the connection came.
+    pub(super) services: Arc<Services>,
+    /// As they are now.
+    pub(super) current: watch::Receiver<Arc<Services>>,
+    pub(super) budget: Arc<Budget>,
+    /// Cancelled when the connection is over.
+    pub(super) over: CancellationToken,
+    /// Cancelled when there were too many wrong guesses.
+    pub(super) exhausted: CancellationToken,
+    /// Where the connection's container stands; set by the owner once the client is in.
+    pub(super) container: watch::Receiver<LaunchState>,
+    /// Set when sessions are to end.
+    pub(super) cut: watch::Receiver<Option<Cut>>,
+    /// Set when users are to be told something.
+    pub(super) notice: watch::Receiver<Option<Notice>>,
+    /// When something was last sent.
+    pub(super) activity: Activity,
+    /// The tasks of the sessions that live.
+    pub(super) sessions: TaskTracker,
+}
