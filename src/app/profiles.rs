@@ -10,7 +10,8 @@ use crate::auth::Caller;
 use crate::config::{self, Config, Source};
 use crate::engine::docker::{self, Docker, LaunchConfig};
 use crate::identity::Identity;
-use crate::policy::{EnvRules, Rules};
+use crate::policy::config::PolicyConfig;
+use crate::policy::{EnvRules, Offer, Rules};
 use crate::pool::{self, Pool};
 use crate::ssh::{Profile, Profiles};
 
@@ -73,8 +74,8 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    /// `outer` is the profile that this one lies over, if it does.
-    fn make(&self, name: &str, profile: &config::Profile, _outer: Option<&Profile>) -> Profile {
+    /// `outer` is the policy of the profile that this one lies over, if it does.
+    fn make(&self, name: &str, profile: &config::Profile, outer: Option<&PolicyConfig>) -> Profile {
         let launch = &profile.docker.config;
         let engine = Arc::new(self.docker.launching(launch, &self.config.docker.registries));
         let limits = &self.config.limits;
@@ -89,11 +90,15 @@ impl Maker<'_> {
                 .max_containers_per_user
                 .unwrap_or(limits.max_containers_per_user),
         };
+        // From the outermost layer to the innermost.
+        let layers = [&self.config.policy].into_iter().chain(outer).chain([&profile.policy]);
+        let rules = Rules::new(offer(self.config, launch));
+        let rules = layers.fold(rules, |rules, layer| rules.narrowed_by(layer));
         Profile {
             name: name.to_owned(),
-            rules: rules(self.config, launch),
             pool: self.pool.variant(engine, pool_limits, mode(launch), kept(launch)),
-            sessions_max: usize::from(limits.sessions_per_connection),
+            sessions_max: rules.sessions_max(usize::from(limits.sessions_per_connection)),
+            rules,
             max_lifetime: span(profile.limits.max_lifetime, limits.max_lifetime),
             idle_timeout: span(profile.limits.idle_timeout, limits.idle_timeout),
         }
@@ -114,9 +119,9 @@ pub(super) fn kept(launch: &LaunchConfig) -> Option<Duration> {
     launch.persistent.idle_timeout.unless_zero()
 }
 
-fn rules(config: &Config, launch: &LaunchConfig) -> Rules {
+fn offer(config: &Config, launch: &LaunchConfig) -> Offer {
     let subsystems = launch.subsystems.iter();
-    Rules {
+    Offer {
         disable_shell: launch.disable_shell,
         disable_command: launch.disable_command,
         disable_subsystem: launch.disable_subsystem,

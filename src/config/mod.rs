@@ -35,6 +35,9 @@ pub struct Config {
     /// Which environment variables a client may set.
     #[serde(deserialize_with = "section")]
     pub env: policy::config::EnvConfig,
+    /// What users may do.
+    #[serde(deserialize_with = "section")]
+    pub policy: policy::config::PolicyConfig,
     /// The Docker Engine and what it runs.
     #[serde(deserialize_with = "section")]
     pub docker: engine::docker::Config,
@@ -59,6 +62,7 @@ impl Default for Config {
             ssh: ssh::config::Config::default(),
             auth: auth::config::Config::default(),
             env: policy::config::EnvConfig::default(),
+            policy: policy::config::PolicyConfig::default(),
             docker: engine::docker::Config::default(),
             limits: session::config::Limits::default(),
             profiles: BTreeMap::new(),
@@ -126,9 +130,11 @@ impl Config {
             };
             warnings.push(format!("only one {what} at a time: every container is named `{name}`"));
         }
-        if docker.disable_shell
-            && docker.disable_command
-            && (docker.disable_subsystem || docker.subsystems.is_empty())
+        warnings.extend(self.policy.warnings());
+        let off = self.policy.off();
+        if (docker.disable_shell || off.shell)
+            && (docker.disable_command || off.command)
+            && (docker.disable_subsystem || docker.subsystems.is_empty() || off.subsystem)
         {
             warnings.push("nothing can be run: shells, commands and subsystems are all disabled".to_owned());
         }

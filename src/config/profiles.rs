@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::merge::merge;
 use crate::engine::docker::{LaunchConfig, launch_config};
+use crate::policy::config::PolicyConfig;
 use crate::secret::Secret;
 use crate::session::config::ProfileLimits;
 use crate::value::{Section, section, written_as_text};
@@ -30,6 +31,9 @@ pub struct Profile {
     /// The container and its programs.
     #[serde(deserialize_with = "section")]
     pub docker: ProfileDocker,
+    /// What may be done; it can only take away from the policy outside.
+    #[serde(deserialize_with = "section")]
+    pub policy: PolicyConfig,
     /// How long connections last.
     #[serde(deserialize_with = "section")]
     pub limits: ProfileLimits,

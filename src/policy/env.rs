@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::config::{EnvConfig, NamePattern};
+use super::config::EnvConfig;
+use super::name::NamePattern;
 
 /// Longest name, in bytes.
 const NAME_BYTES_MAX: usize = 256;
@@ -13,9 +14,11 @@ const VARIABLES_MAX: usize = 128;
 /// Most bytes that the variables of one channel may have together.
 const TOTAL_BYTES_MAX: usize = 128 * 1024;
 
-/// Never taken from a client, whatever the configuration accepts: each decides which code runs, or is ours to set.
+/// Never taken from a client, whatever the configuration accepts: it decides which code runs.
+const PATH: &str = "PATH";
+
+/// Never taken from a client, a key or a hook: each decides which code runs, or is ours to set.
 const DENIED_NAMES: &[&str] = &[
-    "PATH",
     "IFS",
     "CDPATH",
     "ENV",
@@ -56,15 +59,23 @@ impl EnvRules {
     #[must_use]
     pub fn accepts(&self, name: &str, value: &str, set: &[(String, String)]) -> bool {
         let total: usize = set.iter().map(|(name, value)| name.len() + value.len()).sum();
-        is_name(name)
-            && value.len() <= VALUE_BYTES_MAX
-            && !value.contains('\0')
+        is_harmless(name, value)
+            && name != PATH
             && set.len() < VARIABLES_MAX
             && total + name.len() + value.len() <= TOTAL_BYTES_MAX
             && self.accept.iter().any(|pattern| pattern.matches(name))
-            && !DENIED_NAMES.contains(&name)
-            && !DENIED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
     }
+}
+
+/// Whether a key or a hook may set a variable. They are the administrator's, who may say where programs are found.
+pub(super) fn may_come_with_a_proof(name: &str, value: &str) -> bool {
+    is_harmless(name, value)
+}
+
+/// Sets a variable in place of one that has its name.
+pub(super) fn set(env: &mut Vec<(String, String)>, name: &str, value: String) {
+    env.retain(|(known, _)| known != name);
+    env.push((name.to_owned(), value));
 }
 
 /// What sshd tells a program about its connection.
@@ -74,6 +85,14 @@ pub(super) fn of_connection(client: SocketAddr, server: SocketAddr) -> [(String,
         ("SSH_CLIENT".to_owned(), format!("{from} {} {}", client.port(), server.port())),
         ("SSH_CONNECTION".to_owned(), format!("{from} {} {to} {}", client.port(), server.port())),
     ]
+}
+
+fn is_harmless(name: &str, value: &str) -> bool {
+    is_name(name)
+        && value.len() <= VALUE_BYTES_MAX
+        && !value.contains('\0')
+        && !DENIED_NAMES.contains(&name)
+        && !DENIED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 fn is_name(name: &str) -> bool {

@@ -1,40 +1,37 @@
 //! What a proven user may start. Pure and synchronous: requests in, a [`Permit`] or a refusal out.
+//!
+//! One rule combines what has a say: the configuration's `policy`, the profile's or group's, the user's, the options of
+//! the key, the certificate, the hook, in this order from the outside in. **Each can only take away from what stands
+//! above it**: something may be done if every layer permits it. Of commands that layers force the outermost one's is
+//! run, and the smallest `maxSessions` holds. Layers are [`PolicyConfig`]s, put together by [`Rules::narrowed_by`]; the
+//! last of all is the identity's own [`Restrictions`](crate::identity::Restrictions).
 
+mod command;
 pub mod config;
 mod env;
+mod filter;
+mod force;
+mod name;
+mod rules;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crate::engine::{ProcessSpec, Program, Terminal};
 use crate::identity::Identity;
 
-pub use config::EnvConfig;
+pub use command::CommandPattern;
+pub use config::{EnvConfig, ForceCommand, PolicyConfig, Switch};
 pub use env::EnvRules;
-
-/// What everybody may do, from the configuration.
-#[derive(Clone, Debug, Default)]
-pub struct Rules {
-    /// `shell` requests are refused.
-    pub disable_shell: bool,
-    /// `exec` requests are refused.
-    pub disable_command: bool,
-    /// `subsystem` requests are refused.
-    pub disable_subsystem: bool,
-    /// The shell of `shell` requests; empty for the login shell of the container's user.
-    pub shell_command: Vec<String>,
-    /// Subsystems by name: program and arguments, never empty.
-    pub subsystems: BTreeMap<String, Vec<String>>,
-    /// Which variables a client may set.
-    pub env: EnvRules,
-}
+pub use filter::{Filter, Mode, Pattern, SignalName, SubsystemName};
+pub use name::NamePattern;
+pub use rules::{Offer, Rules};
 
 /// What a client asks to start (RFC 4254 §6.5), with all it said on the channel before.
 #[derive(Clone, Debug)]
 pub struct StartRequest {
     /// The program.
     pub start: Start,
-    /// Variables that the client wants to set and that [`EnvRules::accepts`] let through.
+    /// Variables that the client wants to set and that [`Rules::accepts_variable`] let through.
     pub env: Vec<(String, String)>,
     /// The terminal, if one was asked for.
     pub terminal: Option<Terminal>,
@@ -81,92 +78,81 @@ pub enum Denied {
     /// Its kind is switched off.
     #[error("{0} requests are switched off")]
     Disabled(&'static str),
+    /// A policy does not permit it.
+    #[error("the policy does not permit this {0} request")]
+    AgainstPolicy(&'static str),
     /// No such subsystem is configured.
     #[error("there is no subsystem {0:?}")]
     NoSuchSubsystem(String),
     /// No program can be given an argument with a NUL in it.
     #[error("the command has a NUL in it")]
     NulInCommand,
+    /// A forced command cannot be told what was asked for.
+    #[error("the command is not UTF-8, and another one is forced, which has to be told of it")]
+    NotUtf8,
+    /// `internal-sftp` is forced, and this is no client of it.
+    #[error("`internal-sftp` is forced, and this is no subsystem request")]
+    SftpOnly,
 }
 
 /// Decides whether `identity` may start what it asks for.
 ///
+/// It may be asked again while the program runs, with rules that have changed. Variables are not judged here but by
+/// [`Rules::accepts_variable`] as they come: one that is no longer accepted is no reason to end a program.
+///
 /// # Errors
 /// [`Denied`] says why not.
 pub fn decide(rules: &Rules, identity: &Identity, request: StartRequest) -> Result<Permit, Denied> {
-    let program = match request.start {
-        Start::Shell if rules.disable_shell => return Err(Denied::Disabled("shell")),
-        Start::Shell if rules.shell_command.is_empty() => Program::LoginShell,
-        Start::Shell => Program::Args(rules.shell_command.clone()),
-        Start::Exec(_) if rules.disable_command => return Err(Denied::Disabled("exec")),
-        Start::Exec(command) if command.contains(&0) => return Err(Denied::NulInCommand),
-        Start::Exec(command) => Program::ShellCommand(command),
-        Start::Subsystem(_) if rules.disable_subsystem => return Err(Denied::Disabled("subsystem")),
-        Start::Subsystem(name) => match rules.subsystems.get(&name) {
-            Some(args) => Program::Args(args.clone()),
-            None => return Err(Denied::NoSuchSubsystem(name)),
-        },
+    let StartRequest { start, mut env, terminal, client, server } = request;
+    rules.judge(&start)?;
+    if terminal.is_some() && !rules.permits_terminal(identity) {
+        return Err(Denied::AgainstPolicy("pty-req"));
+    }
+    for (name, value) in identity.environment() {
+        if env::may_come_with_a_proof(name, value) {
+            env::set(&mut env, name, value.clone());
+        }
+    }
+    for (name, value) in env::of_connection(client, server) {
+        env::set(&mut env, &name, value);
+    }
+    let asked = program(&start, rules.offer())?;
+    let forced = rules.force_command().or(identity.restrictions().force_command.as_deref());
+    let program = match forced {
+        None => asked,
+        Some(command) => {
+            if let Some(original) = force::original(&start, rules.offer())? {
+                env::set(&mut env, force::ORIGINAL_COMMAND, original);
+            }
+            force::program(command, &start, rules.offer())?
+        }
     };
-    let mut env = request.env;
-    env.extend(env::of_connection(request.client, request.server));
     let username = identity.username().to_string();
-    Ok(Permit { process: ProcessSpec { program, env, terminal: request.terminal, username } })
+    Ok(Permit { process: ProcessSpec { program, env, terminal, username } })
+}
+
+/// Variables that came with the proof of `identity` (a key's options, a hook) and that no program gets, by name: for
+/// whoever keeps the log.
+#[must_use]
+pub fn variables_left_out(identity: &Identity) -> Vec<&str> {
+    let environment = identity.environment().iter();
+    let left_out = environment.filter(|(name, value)| !env::may_come_with_a_proof(name, value));
+    left_out.map(|(name, _)| name.as_str()).collect()
+}
+
+/// What runs if nothing is forced.
+fn program(start: &Start, offer: &Offer) -> Result<Program, Denied> {
+    match start {
+        Start::Shell if offer.shell_command.is_empty() => Ok(Program::LoginShell),
+        Start::Shell => Ok(Program::Args(offer.shell_command.clone())),
+        Start::Exec(command) if command.contains(&0) => Err(Denied::NulInCommand),
+        Start::Exec(command) => Ok(Program::ShellCommand(command.clone())),
+        Start::Subsystem(name) => match offer.subsystems.get(name) {
+            Some(args) => Ok(Program::Args(args.clone())),
+            None => Err(Denied::NoSuchSubsystem(name.clone())),
+        },
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ids::Username;
-
-    fn ask(rules: &Rules, start: Start) -> Result<ProcessSpec, Denied> {
-        let identity = Identity::proven(Username::parse("alice").unwrap());
-        let client = SocketAddr::from(([192, 0, 2, 7], 50_000));
-        let server = SocketAddr::from(([127, 0, 0, 1], 2222));
-        let request = StartRequest { start, env: Vec::new(), terminal: None, client, server };
-        decide(rules, &identity, request).map(Permit::redeem)
-    }
-
-    #[test]
-    fn a_command_is_always_for_a_shell() {
-        let process = ask(&Rules::default(), Start::Exec(b"/bin/echo a; /bin/echo b".to_vec())).unwrap();
-
-        assert_eq!(process.program, Program::ShellCommand(b"/bin/echo a; /bin/echo b".to_vec()));
-        assert_eq!(process.username, "alice");
-    }
-
-    /// V3
-    #[test]
-    fn a_program_learns_where_its_client_is() {
-        let process = ask(&Rules::default(), Start::Shell).unwrap();
-
-        assert!(process.env.contains(&("SSH_CONNECTION".into(), "192.0.2.7 50000 127.0.0.1 2222".into())));
-        assert!(process.env.contains(&("SSH_CLIENT".into(), "192.0.2.7 50000 2222".into())));
-    }
-
-    #[test]
-    fn what_is_switched_off_is_refused_and_the_rest_is_not() {
-        let rules = Rules { disable_shell: true, disable_subsystem: true, ..Rules::default() };
-
-        assert_eq!(ask(&rules, Start::Shell), Err(Denied::Disabled("shell")));
-        assert_eq!(ask(&rules, Start::Subsystem("sftp".into())), Err(Denied::Disabled("subsystem")));
-        assert!(ask(&rules, Start::Exec(b"true".to_vec())).is_ok());
-        let rules = Rules { disable_command: true, ..Rules::default() };
-        assert_eq!(ask(&rules, Start::Exec(b"true".to_vec())), Err(Denied::Disabled("exec")));
-    }
-
-    /// S3, S4
-    #[test]
-    fn a_subsystem_runs_as_configured_and_an_unknown_one_is_refused() {
-        let args = vec!["/usr/lib/openssh/sftp-server".to_owned(), "-R".to_owned()];
-        let rules =
-            Rules { subsystems: BTreeMap::from([("sftp".to_owned(), args.clone())]), ..Rules::default() };
-
-        assert_eq!(ask(&rules, Start::Subsystem("sftp".into())).unwrap().program, Program::Args(args));
-        assert_eq!(ask(&rules, Start::Subsystem("x".into())), Err(Denied::NoSuchSubsystem("x".into())));
-    }
-
-    #[test]
-    fn a_nul_in_a_command_is_refused() {
-        assert_eq!(ask(&Rules::default(), Start::Exec(b"a\0b".to_vec())), Err(Denied::NulInCommand));
-    }
-}
+mod tests;

@@ -178,7 +178,9 @@ impl Handler for Connection {
         modes: &[(Pty, u32)],
         russh: &mut Russh,
     ) -> Result<(), Self::Error> {
-        let granted = self.opening(id).is_some_and(|opening| {
+        let admitted = self.desk.admitted();
+        let permitted = admitted.is_some_and(|who| who.profile.rules.permits_terminal(&who.identity));
+        let granted = self.opening(id).filter(|_| permitted).is_some_and(|opening| {
             opening.terminal.is_none() && {
                 let modes = modes
                     .iter()
@@ -200,7 +202,7 @@ impl Handler for Connection {
     ) -> Result<(), Self::Error> {
         let Some(admitted) = self.desk.admitted().cloned() else { return reply(russh, id, false) };
         let granted = self.opening(id).is_some_and(|opening| {
-            let accepted = admitted.profile.rules.env.accepts(name, value, &opening.env);
+            let accepted = admitted.profile.rules.accepts_variable(name, value, &opening.env);
             if accepted {
                 opening.env.push((name.to_owned(), value.to_owned()));
             }
@@ -269,6 +271,9 @@ impl Handler for Connection {
 
     async fn signal(&mut self, id: ChannelId, signal: Sig, russh: &mut Russh) -> Result<(), Self::Error> {
         let sent = from_russh(&signal)
+            .filter(|signal| {
+                self.desk.admitted().is_some_and(|who| who.profile.rules.permits_signal(*signal))
+            })
             .zip(self.running(id))
             .is_some_and(|(signal, running)| running.signals.try_send(signal).is_ok());
         reply(russh, id, sent)

@@ -30,6 +30,7 @@ mod lifecycle;
 mod limits;
 mod losses;
 mod modes;
+mod policy;
 mod signals;
 mod subsystem;
 mod terminal;

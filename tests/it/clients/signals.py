@@ -53,9 +53,23 @@ async def group(connection):
     print(other.output.decode().strip(), "left")
 
 
+async def answered(connection):
+    channel = await started(connection, TRAPPING)
+    for name in ("USR1", "TERM"):
+        granted, refused = (channel.messages.count(kind) for kind in (raw.SUCCESS, raw.FAILURE))
+        channel.request("signal", raw.string(name))
+        await channel.wait(lambda: channel.replies() > granted + refused, 10)
+        if channel.messages.count(raw.FAILURE) > refused:
+            print(f"{name} refused")
+            continue
+        await channel.wait(lambda: f"got {name}".encode() in channel.output, 10)
+        print(f"{name} granted, arrived")
+    channel.send_close()
+
+
 async def main():
     async with raw.connect(host, port, user, key) as connection:
-        await {"trapped": trapped, "after_eof": after_eof, "group": group}[case](connection)
+        await {"trapped": trapped, "after_eof": after_eof, "group": group, "answered": answered}[case](connection)
 
 
 asyncio.run(main())

@@ -68,7 +68,8 @@ impl Sshd {
             "PrintMotd=no",
             "UseDNS=no",
         ];
-        for option in fixed.iter().chain(options) {
+        // Of two values sshd takes the first.
+        for option in options.iter().chain(&fixed) {
             arguments.extend(["-o", option]);
         }
         let container = docker(&arguments).await;
