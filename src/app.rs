@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use profiles::{ProfileBook, kept, mode};
 
-use crate::auth::Door;
+use crate::auth::{Door, TotpBook};
 use crate::config::{self, Config, Source};
 use crate::engine::Engine;
 use crate::engine::docker::Docker;
@@ -118,30 +118,38 @@ fn try_reload(running: &Config, file: &Path, shared: &Shared) -> anyhow::Result<
     for (key, _) in fixed.iter().filter(|(_, differs)| *differs) {
         tracing::warn!(key, "this changes with a restart only");
     }
-    Ok(services(&config, source, shared, host_keys))
+    services(&config, source, shared, host_keys)
 }
 
 /// What all services have in common, however often the configuration is read.
 struct Shared {
     docker: Arc<Docker>,
     pool: Pool,
+    totp: TotpBook,
     budgets: Budgets,
     instance: InstanceId,
     drain: Drain,
     drain_grace: Duration,
 }
 
-fn services(config: &Config, source: Source, shared: &Shared, host_keys: Vec<ssh::HostKey>) -> Services {
-    Services {
-        door: Arc::new(Door::new(&config.auth)),
-        profiles: Arc::new(ProfileBook::new(config, source, &shared.docker, &shared.pool)),
+fn services(
+    config: &Config,
+    source: Source,
+    shared: &Shared,
+    host_keys: Vec<ssh::HostKey>,
+) -> anyhow::Result<Services> {
+    let door = Door::new(&config.auth, shared.totp.clone()).context("failed to set `auth` up")?;
+    let profiles = ProfileBook::new(config, source, &shared.docker, &shared.pool);
+    Ok(Services {
+        door: Arc::new(door),
+        profiles: Arc::new(profiles.context("failed to set `configserver` up")?),
         budgets: shared.budgets.clone(),
         instance: shared.instance.clone(),
         drain: shared.drain.clone(),
         banner: ssh::banner(&config.ssh),
         drain_grace: shared.drain_grace,
         transport: ssh::Transport::new(&config.ssh, host_keys),
-    }
+    })
 }
 
 impl App {
@@ -160,12 +168,13 @@ impl App {
         let shared = Shared {
             docker,
             pool,
+            totp: TotpBook::new(&config.state_dir),
             budgets: budgets(&config, &config.state_dir)?,
             instance: state.instance().clone(),
             drain: drain.clone(),
             drain_grace: config.shutdown.grace.get(),
         };
-        let services = watch::Sender::new(Arc::new(services(&config, source, &shared, host_keys)));
+        let services = watch::Sender::new(Arc::new(services(&config, source, &shared, host_keys)?));
         let address = config.ssh.listen.address();
         let listener =
             Listener::bind(address).await.with_context(|| format!("failed to listen on `{address}`"))?;

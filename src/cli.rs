@@ -1,5 +1,9 @@
 //! The command line.
 
+mod passwd;
+mod terminal;
+mod totp;
+
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -36,6 +40,13 @@ enum Command {
     /// Make host keys
     #[command(subcommand)]
     Hostkey(HostkeyCommand),
+    /// Print the argon2id hash of a password, for `auth.users` in the configuration
+    ///
+    /// Asks for the password twice, or reads it from the first line of standard input if that is no terminal.
+    Passwd,
+    /// Set up one-time passwords
+    #[command(subcommand)]
+    Totp(TotpCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -65,6 +76,12 @@ enum HostkeyCommand {
         /// The file to make
         file: PathBuf,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum TotpCommand {
+    /// Make a secret for USER, and show it for an authenticator application
+    Enroll(totp::Enroll),
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -106,6 +123,8 @@ impl Cli {
             Command::Config(ConfigCommand::Show { config }) => show(config),
             Command::Config(ConfigCommand::Schema) => Ok(print(&schema()?)?),
             Command::Hostkey(HostkeyCommand::Generate { kind: KeyKind::Ed25519, file }) => generate(&file),
+            Command::Passwd => Ok(passwd::run()?),
+            Command::Totp(TotpCommand::Enroll(enroll)) => Ok(enroll.run()?),
         }
     }
 }

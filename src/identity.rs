@@ -1,7 +1,5 @@
 //! Who a client is, once proven, and what came with the proof.
 
-use std::collections::BTreeMap;
-
 use crate::ids::Username;
 use crate::secret::Secret;
 
@@ -21,8 +19,6 @@ pub struct Identity {
     pub(crate) environment: Vec<(String, String)>,
     /// Files that a hook wants in the container: absolute paths and their contents.
     pub(crate) files: Vec<(String, Secret<Vec<u8>>)>,
-    /// What hooks tell each other about the user.
-    pub(crate) metadata: BTreeMap<String, String>,
 }
 
 /// What a key, a certificate or a hook takes away from what its user may do. More than one can only take away more.
@@ -56,7 +52,6 @@ impl Identity {
             restrictions: Restrictions::default(),
             environment: Vec::new(),
             files: Vec::new(),
-            metadata: BTreeMap::new(),
         }
     }
 
@@ -100,12 +95,6 @@ impl Identity {
     #[must_use]
     pub fn files(&self) -> &[(String, Secret<Vec<u8>>)] {
         &self.files
-    }
-
-    /// What hooks said about the user.
-    #[must_use]
-    pub fn metadata(&self) -> &BTreeMap<String, String> {
-        &self.metadata
     }
 }
 

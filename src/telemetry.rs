@@ -80,8 +80,8 @@ pub fn init(config: &Config) -> Result<(), TryInitError> {
 fn targets(level: Level) -> Targets {
     let level = LevelFilter::from(level);
     // bollard logs request bodies, secrets and all, at debug; the others are HTTP and TLS chatter.
-    let quiet =
-        ["bollard", "hyper", "h2", "rustls", "tower"].map(|target| (target, level.min(LevelFilter::WARN)));
+    let quiet = ["bollard", "hyper", "h2", "reqwest", "rustls", "tower"]
+        .map(|target| (target, level.min(LevelFilter::WARN)));
     // Peers can make russh log errors at will, before they have logged in.
     Targets::new().with_default(level).with_targets(quiet).with_target("russh", LevelFilter::OFF)
 }

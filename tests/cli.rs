@@ -2,12 +2,50 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot start its program has failed")]
 
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+
+use coracle::auth::{PasswordChecker, PasswordHash, TotpSecret};
+use coracle::secret::Secret;
+use serde_json::{Value, json};
 
 /// Runs the program in an empty folder of its own, or in `folder`.
 fn coracle(folder: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_coracle")).args(args).current_dir(folder).output().unwrap()
+}
+
+/// As [`coracle`], with this on its standard input.
+fn coracle_with_input(folder: &Path, args: &[&str], input: &[u8]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_coracle"));
+    command
+        .args(args)
+        .current_dir(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut program = command.spawn().unwrap();
+    // A program that does not want its input may have ended already.
+    drop(program.stdin.take().unwrap().write_all(input));
+    program.wait_with_output().unwrap()
+}
+
+/// As [`coracle`], at a terminal where somebody answers each question: `screen`, `status`, and whether the terminal
+/// showed what was typed, `shown_when_asked` and `shown_after`.
+fn coracle_at_terminal(folder: &Path, args: &[&str], answers: &[(&str, &str)]) -> Value {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cli/at_terminal.py");
+    let mut command = Command::new("python3");
+    command.arg(script).arg(json!(answers).to_string()).arg(env!("CARGO_BIN_EXE_coracle"));
+    let output = command.args(args).current_dir(folder).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Whether the last word of `text` is a hash of `password`.
+async fn is_hash_of(text: &str, password: &str) -> bool {
+    let hash: PasswordHash = text.split_whitespace().last().unwrap().parse().unwrap();
+    PasswordChecker::new([&hash]).check(Some(&hash), &Secret::new(password.to_owned())).await
 }
 
 fn stdout(output: &Output) -> String {
@@ -94,4 +132,114 @@ fn a_host_key_is_made_once() {
     assert!(stdout(&first).starts_with("SHA256:"));
     assert_eq!(second.status.code(), Some(1));
     assert!(stderr(&second).contains("not overwritten"));
+}
+
+#[tokio::test]
+async fn a_password_is_asked_for_twice_and_not_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let answers = [("Password: ", "correct hörse\n"), ("Again: ", "correct hörse\n")];
+
+    let seen = coracle_at_terminal(folder.path(), &["passwd"], &answers);
+
+    let screen = seen["screen"].as_str().unwrap();
+    assert_eq!(seen["status"], 0, "{screen}");
+    assert_eq!((&seen["shown_when_asked"], &seen["shown_after"]), (&json!([false, false]), &json!(true)));
+    assert!(!screen.contains("rse"), "{screen}");
+    assert!(is_hash_of(screen, "correct hörse").await, "{screen}");
+}
+
+#[test]
+fn no_hash_is_made_of_passwords_that_differ_or_are_empty() {
+    let folder = tempfile::tempdir().unwrap();
+    for (once, again, told) in [("one\n", "other\n", "differ"), ("\n", "\n", "empty")] {
+        let answers = [("Password: ", once), ("Again: ", again)];
+
+        let seen = coracle_at_terminal(folder.path(), &["passwd"], &answers);
+
+        let screen = seen["screen"].as_str().unwrap();
+        assert_eq!(seen["status"], 1, "{screen}");
+        assert!(screen.contains(told) && !screen.contains("$argon2id"), "{screen}");
+    }
+}
+
+#[test]
+fn a_terminal_shows_again_what_is_typed_when_a_signal_ends_the_question() {
+    let folder = tempfile::tempdir().unwrap();
+    for ending in ["half\u{3}", "half\u{1c}", "<SIGTERM>", "<SIGHUP>"] {
+        for answers in [&[("Password: ", ending)][..], &[("Password: ", "x\n"), ("Again: ", ending)]] {
+            let seen = coracle_at_terminal(folder.path(), &["passwd"], answers);
+
+            assert_eq!(seen["status"], 1, "{answers:?}: {seen}");
+            assert_eq!(seen["shown_when_asked"].as_array().unwrap().last(), Some(&json!(false)), "{seen}");
+            assert_eq!(seen["shown_after"], true, "{answers:?}: {seen}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_password_comes_from_the_first_line_of_a_pipe_and_never_from_an_argument() {
+    let folder = tempfile::tempdir().unwrap();
+
+    let output = coracle_with_input(folder.path(), &["passwd"], b"correct horse\r\nmore\n");
+
+    assert_eq!(output.status.code(), Some(0));
+    assert!(is_hash_of(&stdout(&output), "correct horse").await);
+    assert_eq!(coracle(folder.path(), &["passwd", "hunter2"]).status.code(), Some(64));
+    for unfit in [&b""[..], b"\n", &[b'x'; 600], b"\xff\n"] {
+        let output = coracle_with_input(folder.path(), &["passwd"], unfit);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty());
+    }
+}
+
+#[test]
+fn an_enrolment_keeps_the_secret_for_its_owner_alone_and_never_overwrites_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("alice.totp");
+    let enroll = |more: &[&str]| coracle(folder.path(), &[&["totp", "enroll", "alice"], more].concat());
+
+    let output = enroll(&["--issuer", "Our lab"]);
+
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let secret = TotpSecret::read(&file).unwrap();
+    let shown = stdout(&output);
+    let url = secret.expose_url("Our lab", "alice");
+    assert!(url.starts_with("otpauth://totp/Our%20lab:alice?secret=") && url.ends_with("&issuer=Our%20lab"));
+    assert!(shown.contains(&url) && shown.contains("▀▀▀▀▀▀▀▀"), "{shown}");
+    assert!(shown.replace(' ', "").contains(&format!(":{}\n", secret.expose_base32())), "{shown}");
+    assert!(shown.contains("    alice:\n      totpFile: /"), "{shown}");
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+
+    let again = enroll(&[]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(stderr(&again).contains("--force") && again.stdout.is_empty());
+    assert_eq!(TotpSecret::read(&file).unwrap().expose_base32(), secret.expose_base32());
+
+    assert_eq!(enroll(&["--force"]).status.code(), Some(0));
+    assert_ne!(TotpSecret::read(&file).unwrap().expose_base32(), secret.expose_base32());
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+}
+
+/// A6
+#[test]
+fn an_enrolment_at_a_terminal_keeps_nothing_until_a_code_was_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("totp");
+    let args = ["totp", "enroll", "a/b", "--file", "totp"];
+    let wrong = ("shows now: ", "12345\n");
+
+    let seen = coracle_at_terminal(folder.path(), &args, &[wrong, ("Code:", "\n"), ("Code:", "x\n")]);
+    assert_eq!((seen["status"].as_i64(), file.exists()), (Some(1), false), "{seen}");
+
+    let seen = coracle_at_terminal(folder.path(), &args, &[wrong, ("Code:", "<code>")]);
+    assert_eq!((seen["status"].as_i64(), file.exists()), (Some(0), true), "{seen}");
+
+    let unchecked = [&args[..], &["--force", "--no-check"]].concat();
+    let seen = coracle_at_terminal(folder.path(), &unchecked, &[]);
+    assert_eq!(seen["status"], 0, "{seen}");
+
+    assert_eq!(coracle(folder.path(), &["totp", "enroll", "a/b"]).status.code(), Some(1));
+    assert_eq!(coracle(folder.path(), &["totp", "enroll", "b", "--file", "no/b"]).status.code(), Some(1));
+    assert_eq!(coracle(folder.path(), &["totp", "enroll", ""]).status.code(), Some(64));
 }

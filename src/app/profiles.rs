@@ -1,19 +1,28 @@
 //! What users get: everybody's share of the configuration, and the profiles made of it.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde_json::Value;
 
-use crate::auth::Caller;
+use crate::auth::{Caller, Facts, hook_caller};
 use crate::config::{self, Config, Source};
 use crate::engine::docker::{self, Docker, LaunchConfig};
+use crate::hook::{ConfigHook, HookError};
 use crate::identity::Identity;
-use crate::policy::config::PolicyConfig;
 use crate::policy::{EnvRules, Offer, Rules};
 use crate::pool::{self, Pool};
 use crate::ssh::{Profile, Profiles};
+use crate::value::Span;
+
+/// Different answers of the configuration hook that are remembered with the profile made of each. Past it all are
+/// forgotten: a profile more costs little, but connections that share one share its pulls.
+const ANSWERS_MAX: usize = 256;
+
+/// Profiles that answers of the configuration hook have made of another, by its name and the answer.
+type Answers = HashMap<(Option<String>, String), Arc<Profile>>;
 
 /// All profiles of a configuration.
 pub(super) struct ProfileBook {
@@ -23,28 +32,45 @@ pub(super) struct ProfileBook {
     pool: Pool,
     everybody: Arc<Profile>,
     named: BTreeMap<String, Arc<Profile>>,
+    hook: Option<ConfigHook>,
+    answers: Mutex<Answers>,
 }
 
 impl ProfileBook {
     /// Builds them; `pool` and `docker` are what their containers come from.
-    pub(super) fn new(config: &Config, source: Source, docker: &Arc<Docker>, pool: &Pool) -> Self {
-        let everybody = Maker { config, docker, pool };
+    ///
+    /// # Errors
+    /// The configuration hook cannot be set up.
+    pub(super) fn new(
+        config: &Config,
+        source: Source,
+        docker: &Arc<Docker>,
+        pool: &Pool,
+    ) -> Result<Self, HookError> {
+        let maker = Maker { config, docker, pool };
         let none = config::Profile {
             docker: config::ProfileDocker { config: config.docker.config.clone() },
             ..config::Profile::default()
         };
-        let named = config.profiles.iter().map(|(name, profile)| {
-            let name = name.as_str();
-            (name.to_owned(), Arc::new(everybody.make(name, profile, None)))
-        });
-        Self {
+        let everybody = Arc::new(maker.make("", &none, None));
+        let profiles = config.profiles.iter().map(|(name, profile)| (name.as_str(), profile));
+        let named =
+            profiles.map(|(name, profile)| (name.to_owned(), Arc::new(maker.make(name, profile, None))));
+        Ok(Self {
             named: named.collect(),
-            everybody: Arc::new(everybody.make("", &none, None)),
+            everybody,
+            hook: config
+                .configserver
+                .url
+                .is_set()
+                .then(|| ConfigHook::new(&config.configserver))
+                .transpose()?,
             config: config.clone(),
             source,
             docker: Arc::clone(docker),
             pool: pool.clone(),
-        }
+            answers: Mutex::default(),
+        })
     }
 
     fn find(&self, identity: &Identity) -> Result<&Arc<Profile>, String> {
@@ -53,15 +79,52 @@ impl ProfileBook {
             Some(name) => self.named.get(name).ok_or_else(|| format!("there is no profile `{name}`")),
         }
     }
+
+    /// The profile that a hook's answer makes of another.
+    fn overlaid(&self, name: Option<&str>, answer: &Value) -> Result<Arc<Profile>, String> {
+        let key = (name.map(str::to_owned), answer.to_string());
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(profile) = answers.get(&key) {
+            return Ok(Arc::clone(profile));
+        }
+        let profile = self.source.overlaid(name, answer.clone())?;
+        let outer = self.config.profiles.iter().find(|(known, _)| Some(known.as_str()) == name);
+        let outer = outer.map(|(_, profile)| profile);
+        let maker = Maker { config: &self.config, docker: &self.docker, pool: &self.pool };
+        let profile = Arc::new(maker.make(name.unwrap_or_default(), &profile, outer));
+        if answers.len() >= ANSWERS_MAX {
+            answers.clear();
+        }
+        answers.insert(key, Arc::clone(&profile));
+        Ok(profile)
+    }
 }
 
 #[async_trait]
 impl Profiles for ProfileBook {
-    async fn of(&self, identity: &Identity, _caller: &Caller) -> Result<Arc<Profile>, String> {
-        self.find(identity).cloned()
+    async fn of(
+        &self,
+        mut admitted: Identity,
+        facts: &Facts,
+        caller: &Caller,
+    ) -> Result<(Identity, Arc<Profile>), String> {
+        let profile = Arc::clone(self.find(&admitted)?);
+        let Some(hook) = &self.hook else { return Ok((admitted, profile)) };
+        let asked = hook_caller(caller, admitted.username());
+        let answer = hook.ask(&asked, facts).await.map_err(|error| error.to_string())?;
+        let name = admitted.profile().map(str::to_owned);
+        let profile = self
+            .overlaid(name.as_deref(), answer.config.expose())
+            .map_err(|reason| format!("the configuration hook's answer is not right: {reason}"))?;
+        admitted.environment.extend(answer.facts.environment_values());
+        admitted.files.extend(answer.facts.file_contents());
+        Ok((admitted, profile))
     }
 
     fn rules(&self, identity: &Identity) -> Option<Rules> {
+        if self.hook.is_some() {
+            return None;
+        }
         self.find(identity).ok().map(|profile| profile.rules.clone())
     }
 }
@@ -74,24 +137,24 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    /// `outer` is the policy of the profile that this one lies over, if it does.
-    fn make(&self, name: &str, profile: &config::Profile, outer: Option<&PolicyConfig>) -> Profile {
+    /// `outer` is the profile that this one lies over, if it does.
+    fn make(&self, name: &str, profile: &config::Profile, outer: Option<&config::Profile>) -> Profile {
         let launch = &profile.docker.config;
         let engine = Arc::new(self.docker.launching(launch, &self.config.docker.registries));
         let limits = &self.config.limits;
-        let span = |own: Option<crate::value::Span>, everybodys: crate::value::Span| {
-            own.unwrap_or(everybodys).unless_zero()
-        };
+        let own =
+            outer.map_or_else(|| profile.limits.clone(), |outer| profile.limits.clone().or(&outer.limits));
+        let span = |own: Option<Span>, everybodys: Span| own.unwrap_or(everybodys).unless_zero();
         let pool_limits = pool::Limits {
             launch_timeout: launch.timeout.get(),
             containers: limits.max_containers,
-            containers_per_user: profile
-                .limits
-                .max_containers_per_user
-                .unwrap_or(limits.max_containers_per_user),
+            containers_per_user: own.max_containers_per_user.unwrap_or(limits.max_containers_per_user),
         };
         // From the outermost layer to the innermost.
-        let layers = [&self.config.policy].into_iter().chain(outer).chain([&profile.policy]);
+        let layers = [&self.config.policy]
+            .into_iter()
+            .chain(outer.map(|outer| &outer.policy))
+            .chain([&profile.policy]);
         let rules = Rules::new(offer(self.config, launch));
         let rules = layers.fold(rules, |rules, layer| rules.narrowed_by(layer));
         Profile {
@@ -99,8 +162,8 @@ impl Maker<'_> {
             pool: self.pool.variant(engine, pool_limits, mode(launch), kept(launch)),
             sessions_max: rules.sessions_max(usize::from(limits.sessions_per_connection)),
             rules,
-            max_lifetime: span(profile.limits.max_lifetime, limits.max_lifetime),
-            idle_timeout: span(profile.limits.idle_timeout, limits.idle_timeout),
+            max_lifetime: span(own.max_lifetime, limits.max_lifetime),
+            idle_timeout: span(own.idle_timeout, limits.idle_timeout),
         }
     }
 }

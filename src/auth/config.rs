@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Group, Methods, User};
+use crate::hook::config::MethodConfig;
 use crate::ids::Username;
 use crate::value::{Section, section, written_as_text};
 
@@ -20,6 +21,15 @@ pub struct Config {
     /// Public keys, in the format of OpenSSH's `authorized_keys`. `%u` stands for the user name; a file without
     /// it serves every user name. Not set: nobody can log in.
     pub authorized_keys_file: Option<AuthorizedKeysFile>,
+    /// Who is asked about passwords. With nobody, `passwordHash` of the users decides.
+    #[serde(deserialize_with = "section")]
+    pub password: MethodConfig,
+    /// Who is asked about public keys. With nobody, `authorizedKeysFile` and `authorizedKeys` of the users decide.
+    #[serde(deserialize_with = "section")]
+    pub public_key: MethodConfig,
+    /// Who is asked whether somebody who has proven who they are may come in. With nobody, they may.
+    #[serde(deserialize_with = "section")]
+    pub authz: MethodConfig,
     /// Users by their names. Names that are not here may still come in, by `authorizedKeysFile` and the like.
     pub users: BTreeMap<String, User>,
     /// Groups by their names.
@@ -34,6 +44,26 @@ pub struct Config {
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
 pub struct AuthorizedKeysFile(String);
+
+impl Config {
+    /// What works and is hardly meant, one sentence each.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = super::proofs::warnings(self);
+        let lists_keys = self.users.values().any(|user| !user.authorized_keys.is_empty());
+        let has_passwords = self.users.values().any(|user| user.password_hash.is_some());
+        let asks = [&self.password, &self.public_key].into_iter().any(|method| method.hook().is_some());
+        if self.authorized_keys_file.is_none()
+            && !lists_keys
+            && !has_passwords
+            && !asks
+            && warnings.is_empty()
+        {
+            warnings.push("nobody can log in: `auth` has neither keys nor passwords".to_owned());
+        }
+        warnings
+    }
+}
 
 impl Section for Config {
     fn check(&self) -> Result<(), String> {
@@ -54,6 +84,9 @@ impl Section for Config {
 impl Config {
     /// Takes relative paths as seen from `folder`.
     pub(crate) fn resolve(&mut self, folder: &Path) {
+        for method in [&mut self.password, &mut self.public_key, &mut self.authz] {
+            method.resolve(folder);
+        }
         for user in self.users.values_mut() {
             user.resolve(folder);
         }

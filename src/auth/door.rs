@@ -1,10 +1,13 @@
-//! Puts the ways of proving who one is together: which is wanted next, and what they have shown when all is proven.
+//! Puts the ways of proving who one is together: which is wanted next, and who it is when all is proven.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 
 use super::login::Login;
+use super::proofs::Proofs;
 use super::users::Users;
-use super::{AuthorizedKeys, Config, Method, PublicKey, Requirement};
+use super::{Config, Method, PublicKey, Requirement, TotpBook};
+use crate::hook::{self, HookError};
 use crate::identity::{Identity, Restrictions};
 use crate::ids::{ConnectionId, Username};
 use crate::secret::Secret;
@@ -16,6 +19,8 @@ pub struct Caller {
     pub source: SocketAddr,
     /// Its connection.
     pub connection: ConnectionId,
+    /// What it calls itself (RFC 4253 §4.2), once it has.
+    pub client_version: Arc<OnceLock<String>>,
 }
 
 /// What a client brings forward.
@@ -34,8 +39,8 @@ pub enum Evidence {
 /// What comes of it.
 #[derive(Debug)]
 pub enum Answer {
-    /// All is proven.
-    Accept(Box<Identity>),
+    /// All is proven; and what hooks said about it, for the next hook.
+    Accept(Box<(Identity, hook::Facts)>),
     /// It was right, and one of these has to come next (RFC 4252 §5.1, partial success).
     More(Vec<Method>),
     /// It proves nothing.
@@ -47,12 +52,14 @@ pub enum Answer {
     },
 }
 
-/// What one proof has shown.
+/// What has been shown.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Proof {
     pub(super) restrictions: Restrictions,
     pub(super) environment: Vec<(String, String)>,
     pub(super) key_fingerprint: Option<String>,
+    /// What hooks said.
+    pub(super) facts: hook::Facts,
 }
 
 /// The way in.
@@ -60,38 +67,38 @@ pub(super) struct Proof {
 pub struct Door {
     users: Users,
     config: Config,
-    keys: AuthorizedKeys,
+    proofs: Proofs,
 }
 
 /// A name as it was typed, taken apart.
-struct Name<'a> {
+pub(super) struct Name<'a> {
     profile: Option<&'a str>,
-    /// What stands for the user in files and hooks: for a name that cannot be one, one that nobody has.
-    username: Username,
+    /// For a name that cannot be one, one that nobody has.
+    pub(super) username: Username,
     is_sound: bool,
 }
 
 impl Door {
-    /// From the section `auth`.
-    #[must_use]
-    pub fn new(config: &Config) -> Self {
+    /// From the section `auth`. `totp` outlives a reload.
+    ///
+    /// # Errors
+    /// A hook cannot be set up.
+    pub fn new(config: &Config, totp: TotpBook) -> Result<Self, HookError> {
         let users = Users { users: config.users.clone(), groups: config.groups.clone() };
-        let keys = AuthorizedKeys::new(config.authorized_keys_file.clone());
-        Self { users, config: config.clone(), keys }
+        Ok(Self { users, config: config.clone(), proofs: Proofs::new(config, totp)? })
     }
 
     /// What may be tried next by whoever claims to be `typed`.
     #[must_use]
     pub fn methods(&self, login: &Login, typed: &str) -> Vec<Method> {
-        if login.is_exhausted() {
-            return Vec::new();
-        }
-        let passed: &[Method] = if login.typed == typed { &login.passed } else { &[] };
-        let (_, username) = self.users.split(typed);
         let mut methods = Vec::new();
-        for next in self.requirements(username).filter_map(|requirement| requirement.next(passed)) {
-            if !methods.contains(&next) {
-                methods.push(next);
+        if !login.is_exhausted() {
+            let passed: &[Method] = if login.typed == typed { &login.passed } else { &[] };
+            let (_, username) = self.users.split(typed);
+            for next in self.requirements(username).filter_map(|requirement| requirement.next(passed)) {
+                if !methods.contains(&next) {
+                    methods.push(next);
+                }
             }
         }
         methods
@@ -99,17 +106,8 @@ impl Door {
 
     /// What is enough for a user, without what is not set up.
     fn requirements(&self, username: &str) -> impl Iterator<Item = &Requirement> {
-        let groups = self.users.groups_of(username);
-        let requirements = self.config.methods.of(username, groups).iter();
-        requirements.filter(|requirement| requirement.methods().iter().all(|method| self.has(*method)))
-    }
-
-    fn has(&self, method: Method) -> bool {
-        match method {
-            Method::None => true,
-            Method::PublicKey => true,
-            Method::Certificate | Method::Password | Method::Totp => false,
-        }
+        let requirements = self.config.methods.of(username, self.users.groups_of(username)).iter();
+        requirements.filter(|requirement| requirement.methods().iter().all(|method| self.proofs.has(*method)))
     }
 
     /// Whether a key that is offered is worth a signature.
@@ -117,7 +115,10 @@ impl Door {
         login.bind(typed);
         let methods = self.methods(login, typed);
         let name = self.name(typed);
-        let known = self.find_key(login, caller, &name, key).await.is_some();
+        let user = self.users.get(name.username.as_str());
+        let proof = self.proofs.key(caller, &name.username, user, key).await;
+        let known = proof.is_some();
+        login.offered = Some((key.blob.clone(), proof));
         known && name.is_sound && methods.contains(&Method::PublicKey)
     }
 
@@ -125,24 +126,29 @@ impl Door {
     pub async fn prove(&self, login: &mut Login, caller: &Caller, typed: &str, evidence: Evidence) -> Answer {
         login.bind(typed);
         let name = self.name(typed);
-        let wanted = self.methods(login, typed);
-        let guessed = !matches!(evidence, Evidence::Nothing);
         let method = method_of(&evidence);
-        let proof =
-            if wanted.contains(&method) { self.judge(login, caller, &name, &evidence).await } else { None };
-        let accepted =
-            proof.filter(|_| name.is_sound).is_some_and(|proof| self.take(login, &name, method, proof));
+        let proof = if self.methods(login, typed).contains(&method) {
+            self.judge(login, caller, &name, &evidence).await
+        } else {
+            None
+        };
+        let accepted = proof.filter(|_| name.is_sound).is_some_and(|proof| take(login, method, proof));
         if !accepted {
+            let guessed = method != Method::None;
             if guessed {
                 login.guessed_wrong();
             }
             return Answer::Deny { methods: self.methods(login, typed), guessed };
         }
-        let complete = self.requirements(name.username.as_str()).any(|one| one.methods() == login.passed);
-        match login.identity.clone() {
-            Some(identity) if complete => Answer::Accept(Box::new(identity)),
-            _ => Answer::More(self.methods(login, typed)),
+        if !self.requirements(name.username.as_str()).any(|one| one.methods() == login.passed) {
+            return Answer::More(self.methods(login, typed));
         }
+        let authorized = self.proofs.authorize(caller, &name.username, &login.shown.facts).await;
+        let Some(facts) = authorized else {
+            login.passed.clear();
+            return Answer::Deny { methods: Vec::new(), guessed: false };
+        };
+        Answer::Accept(Box::new(self.introduce(&name, login, facts)))
     }
 
     async fn judge(
@@ -152,42 +158,34 @@ impl Door {
         name: &Name<'_>,
         evidence: &Evidence,
     ) -> Option<Proof> {
+        let username = &name.username;
+        let user = self.users.get(username.as_str());
         match evidence {
             Evidence::Nothing => Some(Proof::default()),
-            Evidence::Key(key) => self.find_key(login, caller, name, key).await,
-            Evidence::Password(_) | Evidence::Code(_) => None,
+            Evidence::Password(password) => self.proofs.password(caller, username, user, password).await,
+            Evidence::Code(code) => self.proofs.code(username, user, code).await,
+            Evidence::Key(key) => match login.offered.take() {
+                Some((blob, proof)) if blob == key.blob => proof,
+                _ => self.proofs.key(caller, username, user, key).await,
+            },
         }
     }
 
-    async fn find_key(&self, _: &mut Login, _: &Caller, name: &Name<'_>, key: &PublicKey) -> Option<Proof> {
-        self.keys
-            .find(&name.username, key)
-            .await
-            .then(|| Proof { key_fingerprint: Some(key.fingerprint.clone()), ..Proof::default() })
-    }
-
-    /// Adds what a proof has shown to what was known. `false` where the two exclude each other.
-    fn take(&self, login: &mut Login, name: &Name<'_>, method: Method, proof: Proof) -> bool {
-        let mut identity = login.identity.take().unwrap_or_else(|| self.introduce(name));
-        let Some(restrictions) = identity.restrictions.and(proof.restrictions) else {
-            tracing::warn!(user = %name.username, "two proofs force different commands");
-            return false;
-        };
-        identity.restrictions = restrictions;
-        identity.environment.extend(proof.environment);
-        identity.key_fingerprint = identity.key_fingerprint.or(proof.key_fingerprint);
-        login.identity = Some(identity);
-        login.passed.push(method);
-        true
-    }
-
-    /// Who the configuration says this is.
-    fn introduce(&self, name: &Name<'_>) -> Identity {
-        let username = name.username.as_str();
-        let mut identity = Identity::proven(name.username.clone());
-        identity.groups = self.users.groups_of(username).to_vec();
-        identity.profile = name.profile.or_else(|| self.users.profile_of(username)).map(str::to_owned);
-        identity
+    /// Who it is, now that all is proven. A hook may have given another name.
+    fn introduce(&self, name: &Name<'_>, login: &Login, facts: hook::Facts) -> (Identity, hook::Facts) {
+        let shown = login.shown.clone();
+        let facts = shown.facts.and(facts);
+        let username = facts.authenticated_username.clone().unwrap_or_else(|| name.username.clone());
+        let known_as = username.as_str().to_owned();
+        let mut identity = Identity::proven(username);
+        identity.groups = self.users.groups_of(&known_as).to_vec();
+        identity.profile = name.profile.or_else(|| self.users.profile_of(&known_as)).map(str::to_owned);
+        identity.key_fingerprint = shown.key_fingerprint;
+        identity.restrictions = shown.restrictions;
+        identity.environment = shown.environment;
+        identity.environment.extend(facts.environment_values());
+        identity.files = facts.file_contents();
+        (identity, facts)
     }
 
     fn name<'a>(&self, typed: &'a str) -> Name<'a> {
@@ -196,6 +194,21 @@ impl Door {
         let is_sound = parsed.is_some();
         Name { profile, username: parsed.unwrap_or_else(Username::nobody), is_sound }
     }
+}
+
+/// Adds what a proof has shown to what was shown before. `false` where the two exclude each other.
+fn take(login: &mut Login, method: Method, proof: Proof) -> bool {
+    let before = std::mem::take(&mut login.shown);
+    let Some(restrictions) = before.restrictions.and(proof.restrictions) else {
+        tracing::warn!(user = login.typed.escape_debug().to_string(), "two proofs force different commands");
+        return false;
+    };
+    let mut environment = before.environment;
+    environment.extend(proof.environment);
+    let key_fingerprint = before.key_fingerprint.or(proof.key_fingerprint);
+    login.shown = Proof { restrictions, environment, key_fingerprint, facts: before.facts.and(proof.facts) };
+    login.passed.push(method);
+    true
 }
 
 fn method_of(evidence: &Evidence) -> Method {

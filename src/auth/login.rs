@@ -1,8 +1,7 @@
 //! One connection's way in: what it has proven so far, and how often it has guessed wrong.
 
-use crate::identity::Identity;
-
 use super::Method;
+use super::door::Proof;
 
 /// Wrong passwords, codes and signed keys on a connection, after which nothing is judged any more: OpenSSH's
 /// `MaxAuthTries`. Keys that are only offered do not count here.
@@ -16,9 +15,10 @@ pub struct Login {
     /// Proofs that were accepted, in their order.
     pub(super) passed: Vec<Method>,
     /// What they have shown so far.
-    pub(super) identity: Option<Identity>,
-    /// The key that a hook has judged when it was offered, so that it need not be asked again for its signature.
-    pub(super) offered: Option<(Vec<u8>, Option<Box<super::Proof>>)>,
+    pub(super) shown: Proof,
+    /// The key that was judged when it was offered, by its blob, and what came of it: a hook need not be asked again
+    /// about its signature.
+    pub(super) offered: Option<(Vec<u8>, Option<Proof>)>,
     guesses: u32,
 }
 

@@ -5,14 +5,20 @@ pub mod config;
 mod door;
 mod login;
 mod methods;
+mod password;
+mod proofs;
+mod totp;
 mod users;
 
+pub use crate::hook::Facts;
 pub use authorized_keys::AuthorizedKeys;
 pub use config::Config;
-use door::Proof;
 pub use door::{Answer, Caller, Door, Evidence};
 pub use login::Login;
 pub use methods::{Method, Methods, Requirement};
+pub use password::{PASSWORD_BYTES_MAX, PasswordChecker, PasswordHash};
+pub use proofs::hook_caller;
+pub use totp::{TimeStep, TotpBook, TotpFileError, TotpSecret};
 pub use users::{Group, User};
 
 /// A public key as it travels (RFC 4253 §6.6).

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::PasswordHash;
 use crate::value::Section;
 
 /// One user.
@@ -14,6 +15,8 @@ use crate::value::Section;
 pub struct User {
     /// Public keys, each a line as in sshd's `authorized_keys`, options included.
     pub authorized_keys: Vec<String>,
+    /// The password's hash, as `coracle passwd` makes it: argon2id, bcrypt or sha512-crypt.
+    pub password_hash: Option<PasswordHash>,
     /// The file with the secret of the user's authenticator app, as `coracle totp enroll` makes it.
     pub totp_file: Option<PathBuf>,
     /// Principals of certificates that log in as this user. Empty: those of `principalsFile`, else the user's name.

@@ -2,7 +2,6 @@
 //! file parsed, it is valid.
 
 mod error;
-mod merge;
 mod profiles;
 mod suggest;
 
@@ -19,6 +18,7 @@ pub use profiles::{Profile, ProfileDocker, ProfileName, Source};
 use serde_saphyr::Error as YamlError;
 
 use crate::any_case::{self, Spelling};
+use crate::hook::config::{WebhookConfig, webhook};
 use crate::value::section;
 use crate::{auth, engine, policy, session, shutdown, ssh, telemetry};
 
@@ -44,6 +44,9 @@ pub struct Config {
     /// How much one connection, and all of them together, may take.
     #[serde(deserialize_with = "section")]
     pub limits: session::config::Limits,
+    /// A web service that is asked what a connection gets, besides all this.
+    #[serde(deserialize_with = "webhook")]
+    pub configserver: WebhookConfig,
     /// What some users get instead, by the profile's name.
     pub profiles: BTreeMap<ProfileName, Profile>,
     /// How the server ends.
@@ -65,6 +68,7 @@ impl Default for Config {
             policy: policy::config::PolicyConfig::default(),
             docker: engine::docker::Config::default(),
             limits: session::config::Limits::default(),
+            configserver: WebhookConfig::default(),
             profiles: BTreeMap::new(),
             shutdown: shutdown::Config::default(),
             state_dir: PathBuf::from("/var/lib/coracle"),
@@ -118,9 +122,8 @@ impl Config {
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        if self.auth.authorized_keys_file.is_none() {
-            warnings.push("nobody can log in: `auth.authorizedKeysFile` is not set".to_owned());
-        }
+        warnings.extend(self.auth.warnings());
+        warnings.extend(self.configserver.warning("configserver"));
         let docker = &self.docker.config;
         if let Some(name) = docker.container_name.get() {
             let what = match docker.mode {
@@ -150,6 +153,7 @@ impl Config {
     fn resolve(&mut self, folder: &Path) {
         self.ssh.resolve(folder);
         self.auth.resolve(folder);
+        self.configserver.resolve(folder);
         self.docker.resolve(folder);
         self.limits.resolve(folder);
         self.state_dir = folder.join(&self.state_dir);

@@ -8,8 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::merge::merge;
 use crate::engine::docker::{LaunchConfig, launch_config};
+use crate::hook::merge;
 use crate::policy::config::PolicyConfig;
 use crate::secret::Secret;
 use crate::session::config::ProfileLimits;

@@ -6,9 +6,8 @@ use crate::value::Pem;
 use super::*;
 
 fn read(text: &str) -> Config {
-    parse(text.as_bytes(), Path::new("c.yaml"))
-        .map(|(config, _)| config)
-        .unwrap_or_else(|error| panic!("{error}"))
+    let parsed = parse(text.as_bytes(), Path::new("c.yaml"));
+    parsed.map_or_else(|error| panic!("{error}"), |(config, _)| config)
 }
 
 /// The error, which has to begin with its position.
@@ -76,7 +75,7 @@ fn every_error_names_its_place_and_what_was_expected() {
         ("policy:\n  command:\n    mode: filter\n    allow: ['glob:']", "4:13", "expected a command"),
         ("policy:\n  command: enable", "2:12", "expected a section"),
         ("policy:\n  subsystem: {deny: ['']}", "2:22", "expected the name of a subsystem"),
-        ("policy:\n  env: {mode: filter, allow: [A=B]}", "2:30", "expected the name of a variable"),
+        ("policy:\n  env: {mode: filter, allow: [A=B]}", "2:31", "expected the name of a variable"),
         ("policy:\n  signals: {deny: [SIGTERM]}", "2:20", "without `SIG`"),
         ("policy:\n  forceCommand: \"a\\0b\"", "2:17", "NUL"),
         ("policy:\n  maxSessions: -1", "2:16", "expected a whole number from 0 to 65535"),

@@ -41,6 +41,18 @@ pub struct ProfileLimits {
 
 impl Section for ProfileLimits {}
 
+impl ProfileLimits {
+    /// These, and where they say nothing, those of `outer`.
+    #[must_use]
+    pub fn or(self, outer: &Self) -> Self {
+        Self {
+            max_lifetime: self.max_lifetime.or(outer.max_lifetime),
+            idle_timeout: self.idle_timeout.or(outer.idle_timeout),
+            max_containers_per_user: self.max_containers_per_user.or(outer.max_containers_per_user),
+        }
+    }
+}
+
 /// Where input waits that a program has not read yet: in memory, then on disk, up to a cap.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "camelCase")]

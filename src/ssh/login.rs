@@ -11,8 +11,9 @@ use russh::{MethodKind, MethodSet};
 
 use super::services::Profile;
 use super::shared::Shared;
-use crate::auth::{self, Answer, Evidence, Method, PublicKey};
+use crate::auth::{self, Answer, Evidence, Facts, Method, PublicKey};
 use crate::identity::Identity;
+use crate::policy;
 use crate::secret::Secret;
 
 /// Sizes of RSA keys that may log in.
@@ -94,7 +95,7 @@ impl Desk {
     async fn judge(&mut self, user: &str, evidence: Evidence) -> Auth {
         let shared = Arc::clone(&self.shared);
         match shared.services.door.prove(&mut self.login, &shared.caller, user, evidence).await {
-            Answer::Accept(identity) => self.admit(*identity).await,
+            Answer::Accept(proven) => self.admit(*proven).await,
             Answer::More(methods) => reject(&methods, true),
             Answer::Deny { methods, guessed } => {
                 if guessed {
@@ -109,14 +110,20 @@ impl Desk {
     }
 
     /// Lets in who has proven enough, if there is something to be had.
-    async fn admit(&mut self, identity: Identity) -> Auth {
-        match self.shared.services.profiles.of(&identity, &self.shared.caller).await {
-            Ok(profile) => {
+    async fn admit(&mut self, (identity, facts): (Identity, Facts)) -> Auth {
+        let shared = &self.shared;
+        let user = identity.username().clone();
+        match shared.services.profiles.of(identity, &facts, &shared.caller).await {
+            Ok((identity, profile)) => {
+                let left_out = policy::variables_left_out(&identity);
+                if !left_out.is_empty() {
+                    tracing::warn!(connection = %shared.id, %user, variables = left_out.join(" "), "variables are left out");
+                }
                 self.admitted = Some(Admitted { identity, profile });
                 Auth::Accept
             }
             Err(reason) => {
-                tracing::warn!(connection = %self.shared.id, user = %identity.username(), reason, "nobody comes in without a profile");
+                tracing::warn!(connection = %shared.id, %user, reason, "nobody comes in without a profile");
                 self.login = auth::Login::default();
                 reject(&[], false)
             }

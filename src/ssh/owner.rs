@@ -111,7 +111,7 @@ fn share(
     let (cut_sender, cut) = watch::channel(None);
     let (notice_sender, notice) = watch::channel(None);
     let shared = Arc::new(Shared {
-        caller: Caller { source: client, connection: id.clone() },
+        caller: Caller { source: client, connection: id.clone(), client_version: Arc::default() },
         id,
         client,
         server,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::transport::Transport;
-use crate::auth::{Caller, Door};
+use crate::auth::{Caller, Door, Facts};
 use crate::identity::Identity;
 use crate::ids::InstanceId;
 use crate::policy::Rules;
@@ -61,11 +61,16 @@ pub struct Profile {
 /// Finds what a user gets.
 #[async_trait]
 pub trait Profiles: Send + Sync {
-    /// The profile of somebody who logs in.
+    /// The profile of somebody who logs in, of whom hooks have said this much; and the identity with what was added.
     ///
     /// # Errors
     /// Why there is none, for the log; nobody comes in without.
-    async fn of(&self, identity: &Identity, caller: &Caller) -> Result<Arc<Profile>, String>;
+    async fn of(
+        &self,
+        admitted: Identity,
+        facts: &Facts,
+        caller: &Caller,
+    ) -> Result<(Identity, Arc<Profile>), String>;
 
     /// The rules that hold for a user now. `None` where they are not ours to know again: what a hook said at the
     /// login holds until the end.

@@ -31,6 +31,7 @@ mod limits;
 mod losses;
 mod modes;
 mod policy;
+mod profiles;
 mod signals;
 mod subsystem;
 mod terminal;

@@ -1,8 +1,9 @@
 //! What users may do (Y), and commands that are forced upon them (A5).
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use crate::harness::{Sshd, Target, TestServer, Turn, poll_until, python};
+use crate::harness::{Sshd, Target, Terminal, TestServer, Turn, poll_until, python};
 
 /// With lines of the section `policy`, as `shell: disable, pty: disable`.
 async fn server_with(policy: &str) -> TestServer {
@@ -35,37 +36,28 @@ macro_rules! on_both_with {
     };
 }
 
-/// Which of shell, command and sftp work, and whether there are terminals. What does not work has to fail in
-/// OpenSSH's usual words.
+/// Whether shells, commands, sftp and terminals work. What does not has to fail in OpenSSH's usual words.
 async fn what_works(target: &Target) -> [bool; 4] {
-    let master = target.master(&[]).await;
-    let shell = master.ssh(&[]).arg("-T").stdin("echo works\n").output().await;
-    let command = master.ssh(&["echo works"]).output().await;
-    let subsystem = master.ssh(&["sftp"]).arg("-s").stdin(SFTP_INIT).output().await;
-    let terminal = master.ssh(&["tty"]).arg("-tt").output().await;
-    let terminal_in_shell = master.ssh(&[]).arg("-tt").stdin("tty; exit\n").output().await;
+    let shell = target.ssh(&[]).arg("-T").stdin("echo works\n").output().await;
+    let command = target.ssh(&["echo works"]).output().await;
+    let subsystem = target.sftp().stdin("pwd\n").output().await;
+    let terminal = if command.code() == 0 {
+        target.ssh(&["tty"]).arg("-tt").output().await
+    } else {
+        target.ssh(&[]).arg("-tt").stdin("tty; exit\n").output().await
+    };
     let answers = [
-        (shell.stdout().contains("works"), &shell, "shell request failed on channel"),
-        (command.stdout().contains("works"), &command, "exec request failed on channel"),
-        (subsystem.stdout.get(4) == Some(&SFTP_VERSION), &subsystem, "subsystem request failed on channel"),
-        (
-            terminal.stdout().contains("/dev/pts/") || terminal_in_shell.stdout().contains("/dev/pts/"),
-            if terminal.stderr().contains("exec request failed") { &terminal_in_shell } else { &terminal },
-            "PTY allocation request failed on channel",
-        ),
+        (shell.stdout().contains("works"), shell, "shell request failed on channel 0"),
+        (command.stdout().contains("works"), command, "exec request failed on channel 0"),
+        (subsystem.code() == 0, subsystem, "subsystem request failed on channel 0"),
+        (terminal.stdout().contains("/dev/pts/"), terminal, "PTY allocation request failed on channel 0"),
     ];
-    for (works, output, words) in &answers {
+    answers.map(|(works, output, words)| {
         let refused = output.stderr().contains(words);
-        assert_eq!(*works, !refused, "`{words}`\n{}", output.report());
-    }
-    master.close().await;
-    answers.map(|(works, ..)| works)
+        assert!(works != refused, "`{words}`\n{}", output.report());
+        works
+    })
 }
-
-/// SSH_FXP_INIT of version 3.
-const SFTP_INIT: [u8; 9] = [0, 0, 0, 5, 1, 0, 0, 0, 3];
-/// SSH_FXP_VERSION
-const SFTP_VERSION: u8 = 2;
 
 /// Y1
 #[tokio::test]
@@ -90,10 +82,18 @@ on_both_with!(
     "pty: disable",
     ["PermitTTY=no"],
     |target| {
-        let output = target.ssh(&["tty; echo done"]).arg("-tt").output().await;
+        let terminal = Terminal::open(&target.ssh(&[])).await;
+        terminal.wait_for("PTY allocation request failed on channel 0").await;
+        terminal.enter("tty; exit 7").await;
+        let command = python(target, "refused_terminal.py", &[]).output().await;
+        let insists = target.ssh(&["tty"]).arg("-tt").output().await;
 
-        output.assert_success().assert_stdout("not a tty\ndone\n");
-        assert!(output.stderr().contains("PTY allocation request failed on channel 0"), "{}", output.report());
+        let screen = terminal.wait_for("[status 7]").await;
+        assert!(screen.contains("not a tty"), "{screen}");
+        command.assert_success().assert_stdout("refused\nnot a tty\ndone\n");
+        // This is the client's own decision.
+        insists.assert_code(255);
+        assert!(insists.stderr().contains("PTY allocation request failed"), "{}", insists.report());
     }
 );
 
@@ -104,7 +104,6 @@ async fn only_the_commands_that_pass_the_filter_run() {
         "command: {mode: filter, allow: ['echo exact', 'glob:echo a *'], deny: ['echo a denied']}",
     )
     .await;
-    let master = server.master(&[]).await;
 
     for (command, stdout) in [
         ("echo exact", Some("exact\n")),
@@ -117,7 +116,7 @@ async fn only_the_commands_that_pass_the_filter_run() {
         ("echo a -n", None),
         ("echo a word\nid", None),
     ] {
-        let output = master.ssh(&[command]).output().await;
+        let output = server.ssh(&[command]).output().await;
 
         match stdout {
             Some(stdout) => output.assert_success().assert_stdout(stdout),
@@ -126,11 +125,10 @@ async fn only_the_commands_that_pass_the_filter_run() {
         let refused = output.stderr().contains("exec request failed on channel");
         assert_eq!(refused, stdout.is_none(), "{}", output.report());
     }
-    master.close().await;
     server.stop().await;
 }
 
-/// Y2: the example of docs/policy.md, with a git that is denied the rest.
+/// Y2: the example of docs/policy.md.
 #[tokio::test]
 async fn an_account_for_git_alone_clones_and_does_nothing_else() {
     let server = server_with(
@@ -142,6 +140,7 @@ async fn an_account_for_git_alone_clones_and_does_nothing_else() {
     let master = server.master(&[]).await;
     let (work, clone) =
         (server.path("work").display().to_string(), server.path("clone").display().to_string());
+    let again = server.path("again").display().to_string();
     let url = server.remote("/tmp/a.git");
     master.ssh(&["git init -q --bare /tmp/a.git"]).output().await.assert_success();
     server.git(&["init", "-q", "-b", "main", &work]).output().await.assert_success();
@@ -149,12 +148,72 @@ async fn an_account_for_git_alone_clones_and_does_nothing_else() {
 
     server.git_over(&master, &["-C", &work, "push", "-q", &url, "main"]).output().await.assert_success();
     server.git_over(&master, &["clone", "-q", "-b", "main", &url, &clone]).output().await.assert_success();
-    let outside =
-        server.git_over(&master, &["clone", "-q", &server.remote("/tmp/../tmp/a.git"), "x"]).output().await;
+    let outside = server
+        .git_over(&master, &["clone", "-q", &server.remote("/tmp/../tmp/a.git"), &again])
+        .output()
+        .await;
     let shell = master.ssh(&[]).output().await;
 
-    assert!(outside.stderr().contains("exec request failed"), "{}", outside.report());
-    assert!(shell.stderr().contains("shell request failed"), "{}", shell.report());
+    assert_eq!((outside.code(), shell.code()), (128, 255), "{}{}", outside.report(), shell.report());
+    master.close().await;
+    server.stop().await;
+}
+
+/// Y1, Y2: the example of docs/policy.md.
+#[tokio::test]
+async fn an_account_for_sftp_alone_copies_files_and_runs_nothing() {
+    let server = server_with(
+        "shell: disable, command: {mode: disable}, subsystem: {mode: filter, allow: [sftp]}, pty: disable, \
+         env: {mode: disable}",
+    )
+    .await;
+    let (source, back) = (server.path("authorized_keys").display().to_string(), server.path("back"));
+    let (remote, local) = (server.remote("/etc/hostname"), back.display().to_string());
+
+    let scp = server.scp(&[&remote, &local]).output().await;
+    let legacy = server.scp(&[&source, &server.remote("/tmp/x")]).arg("-O").output().await;
+    let command = server.ssh(&["id"]).output().await;
+    let shell = server.ssh(&[]).stdin("id\n").output().await;
+
+    scp.assert_success();
+    assert!(back.metadata().unwrap().len() > 0);
+    assert_ne!(legacy.code(), 0, "{}", legacy.report());
+    command.assert_code(255).assert_stdout("");
+    shell.assert_code(255).assert_stdout("");
+    server.stop().await;
+}
+
+/// Y2: the example of docs/policy.md.
+#[tokio::test]
+async fn an_account_for_reading_by_rsync_reads_and_does_not_write() {
+    let data = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(data.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::create_dir(data.path().join("folder")).unwrap();
+    std::fs::write(data.path().join("folder/file"), "data").unwrap();
+    let server = TestServer::builder()
+        .container("user: coracle")
+        .docker_config(&format!(
+            "host: {{binds: ['{}:/srv/data:ro'], readonlyRootfs: true}}",
+            data.path().display()
+        ))
+        .section(
+            "policy: {shell: disable, pty: disable, subsystem: {mode: disable}, command: {mode: filter, \
+             allow: ['glob:rsync --server --sender -* . /srv/data/**']}}",
+        )
+        .start()
+        .await;
+    let master = server.master(&[]).await;
+    let back = server.path("back").display().to_string();
+
+    let reads = server.rsync_over(&master, &["-a", &server.remote("/srv/data/"), &back]).output().await;
+    let elsewhere = server.rsync_over(&master, &["-a", &server.remote("/etc/"), &back]).output().await;
+    let writes = server.rsync_over(&master, &["-a", &back, &server.remote("/srv/data/")]).output().await;
+
+    reads.assert_success();
+    assert_eq!(std::fs::read(server.path("back/folder/file")).unwrap(), b"data");
+    for output in [elsewhere, writes] {
+        assert_ne!(output.code(), 0, "{}", output.report());
+    }
     master.close().await;
     server.stop().await;
 }
@@ -176,8 +235,8 @@ on_both_with!(
         shell.assert_success().assert_stdout("forced unset\n");
         command.assert_success().assert_stdout("forced id -u; echo two\n");
         subsystem.assert_success().assert_stdout("forced /usr/lib/openssh/sftp-server\n");
-        terminal.assert_success().assert_stdout("forced id\r\n");
-        assert!(unknown.stderr().contains("subsystem request failed"), "{}", unknown.report());
+        assert_eq!(terminal.assert_success().stdout().trim_end(), "forced id");
+        unknown.assert_code(255).assert_stdout("");
         master.close().await;
     }
 );
@@ -283,7 +342,7 @@ async fn a_policy_takes_variables_away_and_gives_none() {
     server.stop().await;
 }
 
-/// Y6
+/// Y6, Y7
 #[tokio::test]
 async fn what_forwards_is_refused_and_the_session_does_not_mind() {
     let server = TestServer::start().await;

@@ -32,6 +32,7 @@ pub(crate) struct Builder {
     environment: Vec<(String, String)>,
     env_accept: Vec<&'static str>,
     ssh: String,
+    auth: String,
     sections: String,
     authorized_keys: &'static str,
     descriptors_max: Option<u32>,
@@ -66,6 +67,7 @@ impl TestServer {
             environment: Vec::new(),
             env_accept: vec!["LANG", "LC_*", "COLORTERM", "FOO"],
             ssh: String::new(),
+            auth: String::new(),
             sections: String::new(),
             descriptors_max: None,
             authorized_keys: "authorized_keys",
@@ -261,6 +263,12 @@ impl Builder {
         self
     }
 
+    /// Lines of YAML under `auth`, indented by two; `FOLDER` stands for the test's folder.
+    pub(crate) fn auth(mut self, lines: &str) -> Self {
+        writeln!(self.auth, "{lines}").unwrap();
+        self
+    }
+
     pub(crate) fn env_accept(mut self, patterns: &[&'static str]) -> Self {
         self.env_accept = patterns.to_vec();
         self
@@ -315,12 +323,13 @@ impl Builder {
         let env_accept: Vec<_> = self.env_accept.iter().map(|pattern| format!("{pattern:?}")).collect();
         format!(
             "stateDir: {state}\nlog: {{format: json, level: debug}}\nssh:\n  listen: 127.0.0.1:0\n{ssh}\
-             auth: {{authorizedKeysFile: {authorized_keys}}}\nenv: {{accept: [{env_accept}]}}\n\
+             auth:\n  authorizedKeysFile: {authorized_keys}\n{auth}env: {{accept: [{env_accept}]}}\n\
              {sections}docker:\n{docker_host}  config:\n    container: {{image: {image:?}{container}}}\n    \
              imagePullPolicy: {pull_policy}\n{docker_config}",
             state = folder.join("state").display(),
             ssh = self.ssh,
             sections = self.sections,
+            auth = self.auth.replace("FOLDER", &folder.display().to_string()),
             authorized_keys = folder.join(self.authorized_keys).display(),
             env_accept = env_accept.join(", "),
             image = self.image,

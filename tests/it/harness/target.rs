@@ -93,6 +93,15 @@ impl Target {
             .then(std::iter::once(destination.as_str()).chain(arguments.iter().copied()))
     }
 
+    /// `ssh` as another user.
+    pub(crate) fn ssh_to(&self, user: &str, arguments: &[&str]) -> Client {
+        let host = self.address.ip().to_string();
+        self.program("ssh")
+            .args(self.ssh_options())
+            .args(["-p", &self.address.port().to_string(), "-l", user])
+            .then(std::iter::once(host.as_str()).chain(arguments.iter().copied()))
+    }
+
     /// `true` as another user or with another key.
     pub(crate) fn ssh_as(&self, user: &str, key: &Path) -> Client {
         let options = self.ssh_options();
