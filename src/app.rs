@@ -148,6 +148,7 @@ fn services(
         drain: shared.drain.clone(),
         banner: ssh::banner(&config.ssh),
         drain_grace: shared.drain_grace,
+        connection_limits: ssh::ConnectionLimits::new(&config.ssh, &config.limits),
         transport: ssh::Transport::new(&config.ssh, host_keys),
     })
 }

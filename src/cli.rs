@@ -86,8 +86,23 @@ enum TotpCommand {
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum KeyKind {
+    /// For every client of the last ten years
     #[default]
     Ed25519,
+    /// On the curve NIST P-256
+    Ecdsa,
+    /// Of 3072 bits; takes a while
+    Rsa,
+}
+
+impl From<KeyKind> for hostkey::Kind {
+    fn from(kind: KeyKind) -> Self {
+        match kind {
+            KeyKind::Ed25519 => Self::Ed25519,
+            KeyKind::Ecdsa => Self::Ecdsa,
+            KeyKind::Rsa => Self::Rsa,
+        }
+    }
 }
 
 /// Why a command did not succeed; the kind decides the exit status.
@@ -122,7 +137,7 @@ impl Cli {
             Command::Config(ConfigCommand::Check { file }) => check(&file),
             Command::Config(ConfigCommand::Show { config }) => show(config),
             Command::Config(ConfigCommand::Schema) => Ok(print(&schema()?)?),
-            Command::Hostkey(HostkeyCommand::Generate { kind: KeyKind::Ed25519, file }) => generate(&file),
+            Command::Hostkey(HostkeyCommand::Generate { kind, file }) => generate(&file, kind.into()),
             Command::Passwd => Ok(passwd::run()?),
             Command::Totp(TotpCommand::Enroll(enroll)) => Ok(enroll.run()?),
         }
@@ -174,8 +189,8 @@ fn show(file: Option<PathBuf>) -> Result<(), Failure> {
     Ok(print(&text)?)
 }
 
-fn generate(file: &Path) -> Result<(), Failure> {
-    let key = hostkey::generate(file).map_err(anyhow::Error::from)?;
+fn generate(file: &Path, kind: hostkey::Kind) -> Result<(), Failure> {
+    let key = hostkey::generate(file, kind).map_err(anyhow::Error::from)?;
     Ok(print(&format!("{}\n", hostkey::fingerprint(&key)))?)
 }
 

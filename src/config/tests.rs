@@ -40,7 +40,7 @@ fn an_unknown_key_is_shown_with_the_one_that_was_meant() {
     assert_eq!(
         error("log:\n  level: info\nssh:\n  hostkeys: [a]\n"),
         "c.yaml:4:3: unknown key `hostkeys`; did you mean `hostKeys`? \
-         (expected `listen`, `hostKeys`, `banner`, `keepAlive`, `loginGraceTime`)\n    \
+         (expected `listen`, `hostKeys`, `banner`, `keepAlive`, `loginGraceTime`, `maxStartups`, `penalties`, `proxyProtocol`)\n    \
          4 |   hostkeys: [a]\n      |   ^^^^^^^^"
     );
     assert!(error("dokcer: {}").contains("did you mean `docker`?"));

@@ -14,6 +14,12 @@ pub struct Limits {
     /// Input that arrives faster than a program reads it.
     #[serde(deserialize_with = "section")]
     pub stdin: StdinLimits,
+    /// Connections at a time, logged in or not. 0: as many as the server's descriptors and memory are made for.
+    pub max_connections: u32,
+    /// Connections at a time from one IPv4 address or IPv6 network of 64 bits. 0: no limit.
+    pub max_connections_per_source: u32,
+    /// Connections at a time of one user name; past it a login is disconnected and told so. 0: no limit.
+    pub max_connections_per_user: u32,
     /// Session channels at a time on one connection. Past it a channel is refused; 0 refuses all.
     pub sessions_per_connection: u16,
     /// From the login to the end of a connection. Its users are warned a minute before. 0: no limit.
@@ -78,6 +84,9 @@ impl Default for Limits {
         // OpenSSH's own MaxSessions.
         Self {
             stdin: StdinLimits::default(),
+            max_connections: 0,
+            max_connections_per_source: 0,
+            max_connections_per_user: 0,
             sessions_per_connection: 10,
             max_lifetime: Span::default(),
             idle_timeout: Span::default(),

@@ -8,7 +8,8 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::value::{Section, Span, section, written_as_text};
+use super::network::Network;
+use crate::value::{Section, Span, Timeout, section, written_as_text};
 
 /// How we listen and what we tell clients before they log in.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -26,6 +27,15 @@ pub struct Config {
     pub keep_alive: KeepAlive,
     /// Time to log in, from the TCP connection on. 0: no limit.
     pub login_grace_time: Span,
+    /// Connections that have not logged in yet, all clients together.
+    #[serde(deserialize_with = "section")]
+    pub max_startups: MaxStartups,
+    /// How clients that misbehave before a login are kept away for a while.
+    #[serde(deserialize_with = "section")]
+    pub penalties: Penalties,
+    /// Proxies in front of us that tell the address of the client.
+    #[serde(deserialize_with = "section")]
+    pub proxy_protocol: ProxyProtocol,
 }
 
 /// How a silent client is found out: it is cut off after `interval` × `maxMissed`.
@@ -43,6 +53,52 @@ pub struct KeepAlive {
 #[serde(try_from = "u16", into = "u16")]
 pub struct MaxMissed(#[schemars(range(min = 1, max = 1000))] u16);
 
+/// Bounds on connections that have not logged in yet: from `start` on one more costs one with a chance of `rate`
+/// percent, which grows to certainty at `full`. The client with the most of them loses it.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "camelCase")]
+pub struct MaxStartups {
+    /// Up to so many everybody is let in.
+    pub start: u16,
+    /// The chance at `start`, in percent.
+    pub rate: Percent,
+    /// There are never more.
+    pub full: u16,
+}
+
+/// 1 to 100 percent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "u8", into = "u8")]
+pub struct Percent(#[schemars(range(min = 1, max = 100))] u8);
+
+/// What clients do wrong before a login adds up, per IPv4 address or IPv6 network of 64 bits, and is served by waiting.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "camelCase")]
+pub struct Penalties {
+    /// Whether there are any.
+    pub enabled: bool,
+    /// For each wrong password, wrong code, or signature by a key that is not known. 0: none.
+    pub auth_failure: Span,
+    /// For a connection that ends without any attempt to log in. 0: none.
+    pub no_auth: Span,
+    /// For a connection that has not logged in when `loginGraceTime` is over. 0: none.
+    pub grace_exceeded: Span,
+    /// Who has so much to serve is refused until it is served.
+    pub min: Span,
+    /// The most that anybody has to serve.
+    pub max: Timeout,
+    /// Networks that are never punished.
+    pub exempt: Vec<Network>,
+}
+
+/// Proxies in front of us that tell the address of the client.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "camelCase")]
+pub struct ProxyProtocol {
+    /// Networks from which every connection has to begin with a PROXY protocol header, version 1 or 2. Empty: none.
+    pub trusted: Vec<Network>,
+}
+
 /// An address to listen on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
@@ -59,6 +115,9 @@ impl Default for Config {
             banner: String::new(),
             keep_alive: KeepAlive::default(),
             login_grace_time: Span::from_seconds(30),
+            max_startups: MaxStartups::default(),
+            penalties: Penalties::default(),
+            proxy_protocol: ProxyProtocol::default(),
         }
     }
 }
@@ -79,6 +138,80 @@ impl Default for KeepAlive {
         Self { interval: Span::from_seconds(15), max_missed: MaxMissed(3) }
     }
 }
+
+impl Section for MaxStartups {
+    fn check(&self) -> Result<(), String> {
+        let Self { start, full, .. } = self;
+        if *full == 0 {
+            return Err("`full` must be over 0, or nobody can log in".to_owned());
+        }
+        if start > full {
+            return Err(format!("`start` ({start}) must not be over `full` ({full})"));
+        }
+        Ok(())
+    }
+}
+
+impl Default for MaxStartups {
+    /// OpenSSH's 10:30:100 would refuse scripts that log in 50 times at once from one address, which is what they come
+    /// here for. A connection costs us some 50 KB before its login, no process, so that there may be more of them.
+    fn default() -> Self {
+        Self { start: 100, rate: Percent(30), full: 300 }
+    }
+}
+
+impl Percent {
+    /// The number; 1 to 100.
+    #[must_use]
+    pub fn get(self) -> u8 {
+        self.0
+    }
+}
+
+impl TryFrom<u8> for Percent {
+    type Error = String;
+
+    fn try_from(percent: u8) -> Result<Self, String> {
+        match percent {
+            1..=100 => Ok(Self(percent)),
+            _ => Err(format!("expected 1 to 100 percent, not {percent}")),
+        }
+    }
+}
+
+impl From<Percent> for u8 {
+    fn from(percent: Percent) -> Self {
+        percent.0
+    }
+}
+
+impl Section for Penalties {
+    fn check(&self) -> Result<(), String> {
+        let Self { min, max, .. } = self;
+        if min.get() > max.get() {
+            return Err(format!("`min` ({min}) must not be over `max` ({max})"));
+        }
+        Ok(())
+    }
+}
+
+impl Default for Penalties {
+    /// About OpenSSH's own. Loopback is exempt: behind a local proxy that hides its clients' addresses, one of them could
+    /// lock all others out.
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            auth_failure: Span::from_seconds(2),
+            no_auth: Span::from_seconds(1),
+            grace_exceeded: Span::from_seconds(10),
+            min: Span::from_seconds(15),
+            max: Timeout::from_seconds(10 * 60),
+            exempt: Network::loopback().to_vec(),
+        }
+    }
+}
+
+impl Section for ProxyProtocol {}
 
 impl MaxMissed {
     /// The number; never zero.

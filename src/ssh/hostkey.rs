@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use russh::keys::key::safe_rng;
 use russh::keys::ssh_key::LineEnding;
-use russh::keys::{self, Algorithm, HashAlg, PrivateKey};
+use russh::keys::ssh_key::private::RsaKeypair;
+use russh::keys::{self, Algorithm, EcdsaCurve, HashAlg, PrivateKey};
 
 use super::config::Config;
 
@@ -19,6 +20,21 @@ const GENERATED_FILE: &str = "ssh_host_ed25519_key";
 
 /// Less can be factored; sshd of today refuses less than 1024, clients less than 2048.
 const RSA_BITS_MIN: u32 = 2048;
+
+/// Less than this is on its way out (128 bits of security, as the other keys have). It is what ssh-keygen makes, too.
+const RSA_BITS_WANTED: u32 = 3072;
+
+/// A kind of host key that [`generate`] makes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// What every client of the last ten years knows.
+    #[default]
+    Ed25519,
+    /// On NIST P-256.
+    Ecdsa,
+    /// Of 3072 bits.
+    Rsa,
+}
 
 /// Why there is no host key to serve with.
 #[derive(Debug, thiserror::Error)]
@@ -91,13 +107,13 @@ pub fn load(config: &Config, state_dir: &Path) -> Result<Vec<PrivateKey>, HostKe
     Ok(keys)
 }
 
-/// Makes an Ed25519 key, readable by its owner alone, and its `.pub` beside it. Never overwrites either.
+/// Makes a key, readable by its owner alone, and its `.pub` beside it. Never overwrites either.
 ///
 /// # Errors
 /// One of the files exists or cannot be written.
-pub fn generate(path: &Path) -> Result<PrivateKey, HostKeyError> {
+pub fn generate(path: &Path, kind: Kind) -> Result<PrivateKey, HostKeyError> {
     let unusable = |error: keys::ssh_key::Error| unusable(path, &error);
-    let mut key = PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519).map_err(unusable)?;
+    let mut key = random(kind).map_err(unusable)?;
     key.set_comment("coracle host key");
     let private = key.to_openssh(LineEnding::LF).map_err(unusable)?;
     let public = key.public_key().to_openssh().map_err(unusable)? + "\n";
@@ -110,6 +126,18 @@ pub fn generate(path: &Path) -> Result<PrivateKey, HostKeyError> {
     write_new(&public_path, public.as_bytes(), 0o644)?;
     write_new(path, private.as_bytes(), 0o600).inspect_err(|_| drop(std::fs::remove_file(&public_path)))?;
     Ok(key)
+}
+
+fn random(kind: Kind) -> keys::ssh_key::Result<PrivateKey> {
+    let mut rng = safe_rng();
+    match kind {
+        Kind::Ed25519 => PrivateKey::random(&mut rng, Algorithm::Ed25519),
+        Kind::Ecdsa => PrivateKey::random(&mut rng, Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 }),
+        Kind::Rsa => {
+            let bits = usize::try_from(RSA_BITS_WANTED).unwrap_or(usize::MAX);
+            PrivateKey::new(RsaKeypair::random(&mut rng, bits)?.into(), "")
+        }
+    }
 }
 
 /// A key's name as clients show it: `SHA256:…`.
@@ -146,7 +174,7 @@ fn load_or_generate(path: &Path) -> Result<PrivateKey, HostKeyError> {
     }
     // A process that was killed between the two files leaves a public half that belongs to nothing.
     drop(std::fs::remove_file(public_path(path)));
-    let key = generate(path)?;
+    let key = generate(path, Kind::Ed25519)?;
     tracing::warn!(path = %path.display(), fingerprint = fingerprint(&key), "no `ssh.hostKeys`: made a host key");
     Ok(key)
 }
@@ -166,10 +194,14 @@ fn load_file_unless_open(path: &Path, known: &[&str]) -> Result<PrivateKey, Host
         }
         error => unusable(path, &error),
     })?;
-    if let Some(rsa) = key.public_key().key_data().rsa()
-        && rsa.key_size() < RSA_BITS_MIN
-    {
-        return Err(unusable(path, &format_args!("RSA with under {RSA_BITS_MIN} bits is not safe")));
+    match key.public_key().key_data().rsa().map(keys::ssh_key::public::RsaPublicKey::key_size) {
+        Some(bits) if bits < RSA_BITS_MIN => {
+            return Err(unusable(path, &format_args!("RSA with under {RSA_BITS_MIN} bits is not safe")));
+        }
+        Some(bits) if bits < RSA_BITS_WANTED => {
+            tracing::warn!(path = %path.display(), bits, "an RSA host key should have {RSA_BITS_WANTED} bits or more");
+        }
+        _ => {}
     }
     // Git keeps no modes, so the development key lies open in every checkout; it is no secret anyway.
     if mode & 0o077 != 0 && !known.contains(&fingerprint(&key).as_str()) {
@@ -233,12 +265,28 @@ mod tests {
     }
 
     #[test]
+    fn each_kind_of_key_can_be_made_and_used() {
+        let folder = tempfile::tempdir().unwrap();
+        for (kind, algorithm) in
+            [(Kind::Ed25519, "ssh-ed25519"), (Kind::Ecdsa, "ecdsa-sha2-nistp256"), (Kind::Rsa, "ssh-rsa")]
+        {
+            let path = folder.path().join(algorithm);
+
+            generate(&path, kind).unwrap();
+
+            let key = load_file(&path).unwrap();
+            assert_eq!(key.algorithm().as_str(), algorithm);
+            assert!(key.public_key().key_data().rsa().is_none_or(|rsa| rsa.key_size() == 3072));
+        }
+    }
+
+    #[test]
     fn a_key_is_never_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
-        let key = generate(&path).unwrap();
+        let key = generate(&path, Kind::Ed25519).unwrap();
 
-        assert!(matches!(generate(&path), Err(HostKeyError::Exists { .. })));
+        assert!(matches!(generate(&path, Kind::Ed25519), Err(HostKeyError::Exists { .. })));
         assert_eq!(fingerprint(&load(&configured(&[&path]), folder.path()).unwrap()[0]), fingerprint(&key));
     }
 
@@ -246,7 +294,7 @@ mod tests {
     fn a_key_that_others_can_read_is_refused_with_what_to_do() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
-        generate(&path).unwrap();
+        generate(&path, Kind::Ed25519).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
 
         let error = load(&configured(&[&path]), folder.path()).unwrap_err().to_string();
@@ -258,7 +306,7 @@ mod tests {
     fn a_key_that_everybody_has_may_be_read_by_everybody() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
-        let known = fingerprint(&generate(&path).unwrap());
+        let known = fingerprint(&generate(&path, Kind::Ed25519).unwrap());
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
 
         assert!(load_file_unless_open(&path, &[&known]).is_ok());

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio::time::sleep;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::{interval, sleep};
 
+use super::gate::{Arrival, Gate, REPORT_INTERVAL};
 use super::owner;
 use super::services::Services;
 
@@ -49,25 +50,29 @@ impl Listener {
     }
 
     /// Accepts until the drain begins. Each connection gets the services of the moment it came.
-    pub async fn run(self, services: watch::Receiver<Arc<Services>>) {
-        let drain = services.borrow().drain.clone();
-        let places = Arc::new(Semaphore::new(connections_max()));
+    pub async fn run(self, mut services: watch::Receiver<Arc<Services>>) {
+        let mut current = Arc::clone(&services.borrow_and_update());
+        let drain = current.drain.clone();
+        let gate = Arc::new(Gate::new(&current, connections_max()));
+        let mut report = interval(REPORT_INTERVAL);
         loop {
             let accepted = tokio::select! {
                 accepted = self.tcp.accept() => accepted,
+                _ = report.tick() => {
+                    gate.report();
+                    continue;
+                }
                 () = drain.begun.cancelled() => return,
             };
+            if services.has_changed().unwrap_or_default() {
+                current = Arc::clone(&services.borrow_and_update());
+                gate.configure(&current);
+            }
             match accepted {
-                Ok((tcp, client)) => {
-                    let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                        tracing::warn!(%client, "connection refused: too many");
-                        continue;
-                    };
-                    let current = services.clone();
-                    drain.tasks.spawn(async move {
-                        serve(tcp, client, current).await;
-                        drop(place);
-                    });
+                Ok((tcp, peer)) => {
+                    if let Some(arrival) = gate.meet(tcp, peer, &current) {
+                        drain.tasks.spawn(serve(arrival, Arc::clone(&gate), services.clone()));
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -80,7 +85,7 @@ impl Listener {
 
 /// Takes all the descriptors that we may have, and as many connections as these are enough for: a server that runs
 /// out of them fails the users who are in already, and cannot even remove their containers.
-fn connections_max() -> usize {
+fn connections_max() -> u32 {
     let mut limit = getrlimit(Resource::Nofile);
     let most = Rlimit { current: limit.maximum, maximum: limit.maximum };
     match setrlimit(Resource::Nofile, most) {
@@ -89,13 +94,19 @@ fn connections_max() -> usize {
     }
     let descriptors = limit.current.unwrap_or(u64::MAX);
     let fit = descriptors.saturating_sub(DESCRIPTORS_RESERVED) / DESCRIPTORS_PER_CONNECTION;
-    usize::try_from(fit.clamp(1, CONNECTIONS_MAX)).unwrap_or(1)
+    u32::try_from(fit.clamp(1, CONNECTIONS_MAX)).unwrap_or(1)
 }
 
-async fn serve(tcp: TcpStream, client: SocketAddr, current: watch::Receiver<Arc<Services>>) {
-    let Ok(server) = tcp.local_addr() else { return };
-    if let Err(error) = tcp.set_nodelay(true) {
+async fn serve(arrival: Arrival, gate: Arc<Gate>, services: watch::Receiver<Arc<Services>>) {
+    let drain = services.borrow().drain.clone();
+    if let Err(error) = arrival.tcp.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
     }
-    owner::own(tcp, client, server, current).await;
+    let identified = tokio::select! {
+        identified = gate.identify(arrival) => identified,
+        () = drain.begun.cancelled() => None,
+    };
+    if let Some(arrival) = identified {
+        owner::own(arrival, &gate, services).await;
+    }
 }

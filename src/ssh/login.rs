@@ -57,6 +57,7 @@ impl Desk {
 
     /// A key before its signature: whether it is worth one.
     pub(super) async fn offer(&mut self, user: &str, key: &RusshKey, algorithm: &Algorithm) -> Auth {
+        self.shared.suspect.tries();
         let services = Arc::clone(&self.shared.services);
         if is_strong(key, algorithm)
             && services.door.wants(&mut self.login, &self.shared.caller, user, &public(key)).await
@@ -99,6 +100,7 @@ impl Desk {
             Answer::More(methods) => reject(&methods, true),
             Answer::Deny { methods, guessed } => {
                 if guessed {
+                    shared.suspect.guess_failed();
                     tracing::info!(connection = %shared.id, client = %shared.client, user = user.escape_debug().to_string(), "a wrong guess");
                 }
                 if self.login.is_exhausted() {

@@ -1,23 +1,29 @@
 //! The SSH transport and connection protocols (RFC 4253, 4254). The only module that knows russh.
 //!
-//! [`listener`] accepts, [`connection`] translates russh's callbacks into our words and answers them at once,
+//! [`listener`] accepts, [`gate`] lets in, [`connection`] translates russh's callbacks into our words and answers them at once,
 //! [`channel`] is a session's way to its client.
 
+mod admission;
 mod channel;
 pub mod config;
 mod connection;
 mod curfew;
+mod gate;
 pub mod hostkey;
 mod listener;
 mod login;
+pub mod network;
 mod owner;
+mod penalties;
 mod program;
+pub mod proxy_protocol;
 mod rescue;
 mod services;
 mod shared;
 mod stream;
 mod transport;
 
+pub use admission::ConnectionLimits;
 pub use config::Config;
 pub use listener::Listener;
 pub use russh::keys::PrivateKey as HostKey;

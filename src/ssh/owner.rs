@@ -8,15 +8,16 @@ use futures::FutureExt;
 use futures::future::{Fuse, FusedFuture};
 use russh::Disconnect;
 use russh::server::{Handle, RunningSession, run_stream};
-use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::Connection;
 use super::curfew::{Activity, Call, Clock, Curfew, Notice};
+use super::gate::{Arrival, Gate};
 use super::login::Admitted;
+use super::penalties::Suspect;
 use super::services::Services;
 use super::shared::Shared;
 use super::stream::Stream;
@@ -50,47 +51,59 @@ struct Reins {
 }
 
 /// Serves one connection to its end; when it returns, its container is gone or with the reaper.
-pub(super) async fn own(
-    tcp: TcpStream,
-    client: SocketAddr,
-    server: SocketAddr,
-    current: watch::Receiver<Arc<Services>>,
-) {
+pub(super) async fn own(arrival: Arrival, gate: &Gate, current: watch::Receiver<Arc<Services>>) {
     let services = Arc::clone(&current.borrow());
+    let Arrival { tcp, client, server, ticket, grace, .. } = arrival;
     let kill = CancellationToken::new();
     // Whatever way this task ends, the stream must not outlive it.
     let _kill_on_drop = kill.clone().drop_guard();
-    let (shared, reins) = share(client, server, current);
+    let suspect = Suspect::new(&gate.penalties, client.ip());
+    let (shared, reins) = share(client, server, suspect, current);
     let _over_on_drop = shared.over.clone().drop_guard();
     let stream = Stream::new(tcp, kill.clone(), Arc::clone(&shared.budget), services.transport.dead_after);
     let (login_sender, mut login) = oneshot::channel();
     let handler = Connection::new(Arc::clone(&shared), login_sender);
-    let grace = Instant::now() + services.transport.login_grace;
     tracing::debug!(connection = %shared.id, %client, "connected");
 
     let running = tokio::select! {
         running = timeout_at(grace, run_stream(Arc::clone(&services.transport.russh), stream, handler)) => running,
+        () = ticket.evicted() => return,
         () = services.drain.begun.cancelled() => return,
     };
-    let Ok(Ok(running)) = running else {
-        tracing::debug!(connection = %shared.id, %client, "no SSH client");
-        return;
+    let running = match running {
+        Ok(Ok(running)) => running,
+        outcome => {
+            tracing::debug!(connection = %shared.id, %client, "no SSH client");
+            return if outcome.is_err() { shared.suspect.exceeds_grace() } else { shared.suspect.leaves() };
+        }
     };
     let handle = running.handle();
     let mut running = running.fuse();
     let admitted = tokio::select! {
-        _ = &mut running => None,
-        admitted = timeout_at(grace, &mut login) => admitted.ok().and_then(Result::ok),
-        () = services.drain.begun.cancelled() => None,
+        admitted = timeout_at(grace, wait_for_login(&shared, &mut running, &mut login)) => {
+            admitted.unwrap_or_else(|_elapsed| {
+                shared.suspect.exceeds_grace();
+                None
+            })
+        }
         () = shared.exhausted.cancelled() => {
-            send_away(&mut running, &handle).await;
+            // As sshd puts it.
+            let reason = "Too many authentication failures".to_owned();
+            disconnect(&handle, &mut running, Disconnect::ProtocolError, reason).await;
             None
         }
+        () = ticket.evicted() => None,
+        () = services.drain.begun.cancelled() => None,
     };
-    if let Some(admitted) = admitted {
-        serve_user(&shared, &admitted, &mut running, &handle, &reins).await;
-    } else {
-        tracing::info!(connection = %shared.id, %client, "left without a login");
+    let admitted = admitted.filter(|_| ticket.logged_in());
+    match admitted.map(|admitted| (gate.admission.logged_in(admitted.identity.username()), admitted)) {
+        Some((Ok(_place), admitted)) => serve_user(&shared, &admitted, &mut running, &handle, &reins).await,
+        Some((Err(too_many), Admitted { identity, .. })) => {
+            tracing::info!(connection = %shared.id, %client, user = %identity.username(), "refused: {too_many}");
+            let reason = format!("{too_many} (connection {})", shared.id);
+            disconnect(&handle, &mut running, Disconnect::TooManyConnections, reason).await;
+        }
+        None => tracing::info!(connection = %shared.id, %client, "left without a login"),
     }
     shared.over.cancel();
     kill.cancel();
@@ -100,9 +113,35 @@ pub(super) async fn own(
     }
 }
 
+/// `None` when the client leaves first.
+async fn wait_for_login(
+    shared: &Shared,
+    running: &mut Running,
+    login: &mut oneshot::Receiver<Admitted>,
+) -> Option<Admitted> {
+    let admitted = tokio::select! {
+        _ = running => None,
+        admitted = login => admitted.ok(),
+    };
+    if admitted.is_none() {
+        shared.suspect.leaves();
+    }
+    admitted
+}
+
+/// Ends the connection properly, with a reason.
+async fn disconnect(handle: &Handle, running: &mut Running, reason: Disconnect, text: String) {
+    let goodbye = async {
+        drop(handle.disconnect(reason, text, String::new()).await);
+        drop(running.await);
+    };
+    drop(timeout(DISCONNECT_TIMEOUT, goodbye).await);
+}
+
 fn share(
     client: SocketAddr,
     server: SocketAddr,
+    suspect: Suspect,
     mut current: watch::Receiver<Arc<Services>>,
 ) -> (Arc<Shared>, Reins) {
     let services = Arc::clone(&current.borrow_and_update());
@@ -115,11 +154,12 @@ fn share(
         id,
         client,
         server,
+        suspect,
         budget: services.budgets.of_connection(),
         services,
         current,
-        over: CancellationToken::new(),
         exhausted: CancellationToken::new(),
+        over: CancellationToken::new(),
         container,
         cut,
         notice,
@@ -199,16 +239,6 @@ async fn wait_for_end(
     }
 }
 
-/// Whoever guesses on and on is told so, as sshd does it.
-async fn send_away(running: &mut Running, handle: &Handle) {
-    let goodbye = async {
-        let reason = "Too many authentication failures".to_owned();
-        drop(handle.disconnect(Disconnect::ProtocolError, reason, String::new()).await);
-        drop(running.await);
-    };
-    drop(timeout(DISCONNECT_TIMEOUT, goodbye).await);
-}
-
 /// Sessions tell their users themselves; then the connection is closed properly.
 async fn say_goodbye(shared: &Shared, running: &mut Running, handle: &Handle, cut: &Cut) {
     shared.sessions.close();
@@ -226,11 +256,7 @@ async fn say_goodbye(shared: &Shared, running: &mut Running, handle: &Handle, cu
         () = sleep(LEAVING_TIME) => {}
         () = cut_short => {}
     }
-    let goodbye = async {
-        drop(handle.disconnect(Disconnect::ByApplication, cut.to_string(), String::new()).await);
-        drop(running.await);
-    };
-    drop(timeout(DISCONNECT_TIMEOUT, goodbye).await);
+    disconnect(handle, running, Disconnect::ByApplication, cut.to_string()).await;
 }
 
 /// What the container of the connection, or of one of its sessions, is to be.

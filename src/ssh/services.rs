@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::admission::ConnectionLimits;
 use super::transport::Transport;
 use crate::auth::{Caller, Door, Facts};
 use crate::identity::Identity;
@@ -31,6 +32,8 @@ pub struct Services {
     pub banner: String,
     /// What sessions get to end by themselves when the server goes down.
     pub drain_grace: Duration,
+    /// How many connections there may be.
+    pub connection_limits: ConnectionLimits,
     /// The transport's settings.
     pub transport: Transport,
 }

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::curfew::{Activity, Notice};
+use super::penalties::Suspect;
 use super::services::Services;
 use crate::auth::Caller;
 use crate::ids::ConnectionId;
@@ -19,6 +20,8 @@ pub(super) struct Shared {
     pub(super) id: ConnectionId,
     pub(super) client: SocketAddr,
     pub(super) server: SocketAddr,
+    /// To be told of what the client does wrong before its login.
+    pub(super) suspect: Suspect,
     /// The same as far as logins go.
     pub(super) caller: Caller,
     /// As they were when the connection came.

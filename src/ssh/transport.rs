@@ -9,6 +9,8 @@ use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PrivateKey};
 use russh::{MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac};
 
 use super::Config;
+use super::config::Penalties;
+use super::network::Network;
 
 /// Window of a channel towards us, in bytes: what a fast path across the world keeps in flight.
 const WINDOW_BYTES: u32 = 2 << 20;
@@ -31,6 +33,10 @@ pub struct Transport {
     pub(super) login_grace: Duration,
     /// Silence of the peer after which it counts as dead.
     pub(super) dead_after: Duration,
+    /// For what is done wrong before a login.
+    pub(super) penalties: Penalties,
+    /// Who tells by a PROXY protocol header whose connection it is.
+    pub(super) proxies: Vec<Network>,
 }
 
 impl fmt::Debug for Transport {
@@ -66,6 +72,8 @@ impl Transport {
             russh: Arc::new(russh),
             login_grace: config.login_grace_time.unless_zero().unwrap_or(LOGIN_GRACE_UNLIMITED),
             dead_after: interval.map_or(STALL_TIMEOUT_DEFAULT, |interval| interval * u32::from(missed)),
+            penalties: config.penalties.clone(),
+            proxies: config.proxy_protocol.trusted.clone(),
         }
     }
 }

@@ -16,6 +16,7 @@
 #[macro_use]
 mod harness;
 
+mod admission;
 mod auth;
 mod clients;
 mod drain;
@@ -24,6 +25,7 @@ mod environment;
 mod exec;
 mod faults;
 mod flow;
+mod hostile;
 mod images;
 mod interleavings;
 mod lifecycle;
