@@ -8,7 +8,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Group, Methods, User};
+use super::{Group, Methods, Requirement, User};
 use crate::hook::config::MethodConfig;
 use crate::ids::Username;
 use crate::value::{Section, section, written_as_text};
@@ -37,29 +37,45 @@ pub struct Config {
     /// Which proofs a login needs.
     #[serde(deserialize_with = "section")]
     pub methods: Methods,
+    /// Users' certificates (`ssh-keygen -s`), and keys that no longer count.
+    #[serde(deserialize_with = "section")]
+    pub certificates: CertificatesConfig,
 }
 
-/// The name of a file of public keys, with `%u` for the user name and `%%` for a percent sign.
+/// Users' certificates (`ssh-keygen -s`), and keys that no longer count.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "camelCase")]
+#[schemars(rename = "Certificates")]
+pub struct CertificatesConfig {
+    /// Files with the public keys of authorities whose certificates let users in, one key per line.
+    #[serde(rename = "trustedCAs")]
+    pub trusted_cas: Vec<PathBuf>,
+    /// A file of the principals that a user's certificate may have, one per line, key options in front where wanted.
+    /// `%u` stands for the user name. Not set: the user's name is the one principal.
+    pub principals_file: Option<UserFile>,
+    /// Keys and certificates that let nobody in: an OpenSSH key revocation list, or public keys one per line. If it
+    /// cannot be used, no key lets anybody in.
+    pub revoked_keys: Option<PathBuf>,
+}
+
+/// The name of a file, with `%u` for the user name and `%%` for a percent sign.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
-pub struct AuthorizedKeysFile(String);
+pub struct UserFile(String);
+
+/// The name of a file of public keys.
+pub type AuthorizedKeysFile = UserFile;
 
 impl Config {
     /// What works and is hardly meant, one sentence each.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = super::proofs::warnings(self);
-        let lists_keys = self.users.values().any(|user| !user.authorized_keys.is_empty());
-        let has_passwords = self.users.values().any(|user| user.password_hash.is_some());
-        let asks = [&self.password, &self.public_key].into_iter().any(|method| method.hook().is_some());
-        if self.authorized_keys_file.is_none()
-            && !lists_keys
-            && !has_passwords
-            && !asks
-            && warnings.is_empty()
-        {
-            warnings.push("nobody can log in: `auth` has neither keys nor passwords".to_owned());
+        let usable = super::proofs::usable(self);
+        let enough = |one: &Requirement| one.methods().iter().all(|method| usable.contains(method));
+        if !self.methods.all().any(enough) {
+            warnings.push("nobody can log in: `auth` has nothing that `auth.methods` asks for".to_owned());
         }
         warnings
     }
@@ -90,17 +106,36 @@ impl Config {
         for user in self.users.values_mut() {
             user.resolve(folder);
         }
-        if let Some(file) = &mut self.authorized_keys_file
-            && Path::new(&file.0).is_relative()
-            && let Some(folder) = folder.to_str()
-            && !folder.is_empty()
-        {
-            file.0 = format!("{}/{}", folder.replace('%', "%%"), file.0);
+        if let Some(file) = &mut self.authorized_keys_file {
+            file.resolve(folder);
+        }
+        self.certificates.resolve(folder);
+    }
+}
+
+impl Section for CertificatesConfig {}
+
+impl CertificatesConfig {
+    fn resolve(&mut self, folder: &Path) {
+        for path in self.trusted_cas.iter_mut().chain(&mut self.revoked_keys) {
+            *path = folder.join(&path);
+        }
+        if let Some(file) = &mut self.principals_file {
+            file.resolve(folder);
         }
     }
 }
 
-impl AuthorizedKeysFile {
+impl UserFile {
+    fn resolve(&mut self, folder: &Path) {
+        if Path::new(&self.0).is_relative()
+            && let Some(folder) = folder.to_str()
+            && !folder.is_empty()
+        {
+            self.0 = format!("{}/{}", folder.replace('%', "%%"), self.0);
+        }
+    }
+
     /// The file of this user. `None` when the name would lead to another folder.
     #[must_use]
     pub fn of(&self, username: &Username) -> Option<PathBuf> {
@@ -120,12 +155,12 @@ impl AuthorizedKeysFile {
     }
 }
 
-impl FromStr for AuthorizedKeysFile {
+impl FromStr for UserFile {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         if text.trim().is_empty() {
-            return Err("expected the name of a file; leave the key out to let nobody in".to_owned());
+            return Err("expected the name of a file; leave the key out if there is none".to_owned());
         }
         let rest = text.replace("%%", "").replace("%u", "");
         if rest.contains('%') {
@@ -135,20 +170,20 @@ impl FromStr for AuthorizedKeysFile {
     }
 }
 
-impl fmt::Display for AuthorizedKeysFile {
+impl fmt::Display for UserFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-written_as_text! { AuthorizedKeysFile }
+written_as_text! { UserFile }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn file_of(pattern: &str, username: &str) -> Option<PathBuf> {
-        pattern.parse::<AuthorizedKeysFile>().unwrap().of(&Username::parse(username).unwrap())
+        pattern.parse::<UserFile>().unwrap().of(&Username::parse(username).unwrap())
     }
 
     #[test]
@@ -167,17 +202,30 @@ mod tests {
     #[test]
     fn a_pattern_that_means_nothing_is_refused() {
         for pattern in ["", "/keys/%h", "/keys/%"] {
-            assert!(pattern.parse::<AuthorizedKeysFile>().is_err(), "{pattern:?}");
+            assert!(pattern.parse::<UserFile>().is_err(), "{pattern:?}");
         }
     }
 
     #[test]
     fn a_relative_file_is_seen_from_the_folder_of_the_configuration() {
-        let mut config = Config { authorized_keys_file: "keys/%u".parse().ok(), ..Config::default() };
+        let certificates = CertificatesConfig {
+            trusted_cas: vec!["ca.pub".into(), "/abs/ca.pub".into()],
+            principals_file: Some("principals/%u".parse().unwrap()),
+            revoked_keys: Some("revoked.krl".into()),
+        };
+        let mut config = Config {
+            authorized_keys_file: Some("keys/%u".parse().unwrap()),
+            certificates,
+            ..Config::default()
+        };
 
         config.resolve(Path::new("/etc/50%"));
 
-        let file = config.authorized_keys_file.unwrap().of(&Username::parse("bob").unwrap());
-        assert_eq!(file, Some("/etc/50%/keys/bob".into()));
+        let bob = Username::parse("bob").unwrap();
+        assert_eq!(config.authorized_keys_file.unwrap().of(&bob), Some("/etc/50%/keys/bob".into()));
+        let certificates = config.certificates;
+        assert_eq!(certificates.trusted_cas, [Path::new("/etc/50%/ca.pub"), Path::new("/abs/ca.pub")]);
+        assert_eq!(certificates.principals_file.unwrap().of(&bob), Some("/etc/50%/principals/bob".into()));
+        assert_eq!(certificates.revoked_keys, Some("/etc/50%/revoked.krl".into()));
     }
 }

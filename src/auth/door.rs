@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use super::login::Login;
 use super::proofs::Proofs;
 use super::users::Users;
-use super::{Config, Method, PublicKey, Requirement, TotpBook};
+use super::{Certificate, Config, Method, PublicKey, Requirement, TotpBook};
 use crate::hook::{self, HookError};
 use crate::identity::{Identity, Restrictions};
 use crate::ids::{ConnectionId, Username};
@@ -32,6 +32,8 @@ pub enum Evidence {
     Password(Secret<String>),
     /// A key, with a signature that was checked.
     Key(PublicKey),
+    /// A certificate, with signatures that were checked: its authority's, and one by its key.
+    Certificate(Box<Certificate>),
     /// A code of an authenticator app.
     Code(Secret<String>),
 }
@@ -119,7 +121,11 @@ impl Door {
         let proof = self.proofs.key(caller, &name.username, user, key).await;
         let known = proof.is_some();
         login.offered = Some((key.blob.clone(), proof));
-        known && name.is_sound && methods.contains(&Method::PublicKey)
+        // Whether it comes with a certificate is only seen with its signature.
+        let may_be_vouched_for = self.proofs.may_be_vouched_for(&name.username, user).await;
+        name.is_sound
+            && (known && methods.contains(&Method::PublicKey)
+                || may_be_vouched_for && methods.contains(&Method::Certificate))
     }
 
     /// Judges what a client brings forward for the name it claims.
@@ -134,7 +140,8 @@ impl Door {
         };
         let accepted = proof.filter(|_| name.is_sound).is_some_and(|proof| take(login, method, proof));
         if !accepted {
-            let guessed = method != Method::None;
+            // Of keys nobody guesses the private half; and an agent offers all it has.
+            let guessed = matches!(method, Method::Password | Method::Totp);
             if guessed {
                 login.guessed_wrong();
             }
@@ -163,6 +170,9 @@ impl Door {
         match evidence {
             Evidence::Nothing => Some(Proof::default()),
             Evidence::Password(password) => self.proofs.password(caller, username, user, password).await,
+            Evidence::Certificate(certificate) => {
+                self.proofs.certificate(caller, username, user, certificate).await
+            }
             Evidence::Code(code) => self.proofs.code(username, user, code).await,
             Evidence::Key(key) => match login.offered.take() {
                 Some((blob, proof)) if blob == key.blob => proof,
@@ -216,6 +226,7 @@ fn method_of(evidence: &Evidence) -> Method {
         Evidence::Nothing => Method::None,
         Evidence::Password(_) => Method::Password,
         Evidence::Key(_) => Method::PublicKey,
+        Evidence::Certificate(_) => Method::Certificate,
         Evidence::Code(_) => Method::Totp,
     }
 }

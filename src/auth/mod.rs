@@ -1,6 +1,8 @@
 //! Who may come in: neutral attempts in, verdicts out. Knows neither russh nor what happens after a login.
 
+mod authorities;
 mod authorized_keys;
+mod certificate;
 pub mod config;
 mod door;
 mod login;
@@ -11,15 +13,38 @@ mod totp;
 mod users;
 
 pub use crate::hook::Facts;
+mod expiry;
+mod file;
+mod key_lines;
+mod key_options;
+mod krl;
+mod revocation;
+mod revoked_text;
+mod source;
+mod wire;
+
+pub use authorities::{Account, Authorities};
 pub use authorized_keys::AuthorizedKeys;
+pub use certificate::{
+    Certificate, CertificateDenied, CertificateError, CertificateGrant, CertificateKind, Principal, Trust,
+    judge as judge_certificate,
+};
 pub use config::Config;
 pub use door::{Answer, Caller, Door, Evidence};
+pub use key_lines::{
+    AuthorityLine, AuthorizedKeyLine, Look, PassedOver, Reason, find_authorities, find_key, has_authorities,
+};
+pub use key_options::{Circumstances, KeyOptions, OptionError, Refusal};
+pub use krl::KrlError;
 pub use login::Login;
 pub use methods::{Method, Methods, Requirement};
 pub use password::{PASSWORD_BYTES_MAX, PasswordChecker, PasswordHash};
 pub use proofs::hook_caller;
+pub use revocation::{RevocationError, RevocationList, Revoked, RevokedKeys};
+pub use source::{SourceError, SourceList};
 pub use totp::{TimeStep, TotpBook, TotpFileError, TotpSecret};
 pub use users::{Group, User};
+pub use wire::WeakKey;
 
 /// A public key as it travels (RFC 4253 §6.6).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,3 +54,6 @@ pub struct PublicKey {
     /// `SHA256:…`
     pub fingerprint: String,
 }
+
+#[cfg(test)]
+mod keygen_tests;

@@ -1,11 +1,17 @@
 //! Each way of proving who one is, asked of whoever answers for it: the configuration, files, or a web hook.
 
+use std::sync::Arc;
+use std::time::SystemTime;
+
 use base64::Engine as _;
 
 use super::door::{Caller, Proof};
 use super::methods::Method;
 use super::users::User;
-use super::{AuthorizedKeys, Config, PasswordChecker, PublicKey, TotpBook};
+use super::{
+    Authorities, AuthorizedKeys, Certificate, CertificateGrant, Circumstances, Config, PasswordChecker,
+    PublicKey, RevokedKeys, TotpBook,
+};
 use crate::hook::config::MethodConfig;
 use crate::hook::{self, AuthzHook, Facts, HookError, HookVerdict, PasswordHook, PublicKeyHook};
 use crate::ids::Username;
@@ -14,12 +20,12 @@ use crate::secret::Secret;
 /// Who answers for what.
 #[derive(Debug)]
 pub(super) struct Proofs {
-    keys: AuthorizedKeys,
-    has_keys: bool,
+    /// The ways in which anybody at all can prove something.
+    usable: Vec<Method>,
+    keys: Arc<AuthorizedKeys>,
+    authorities: Authorities,
     passwords: PasswordChecker,
-    has_passwords: bool,
     totp: TotpBook,
-    has_totp: bool,
     password_hook: Option<PasswordHook>,
     key_hook: Option<PublicKeyHook>,
     authz_hook: Option<AuthzHook>,
@@ -27,33 +33,25 @@ pub(super) struct Proofs {
 
 impl Proofs {
     pub(super) fn new(config: &Config, totp: TotpBook) -> Result<Self, HookError> {
-        let users = || config.users.values();
-        let hashes = users().filter_map(|user| user.password_hash.as_ref());
-        let password_hook = config.password.hook().map(PasswordHook::new).transpose()?;
-        let key_hook = config.public_key.hook().map(PublicKeyHook::new).transpose()?;
-        let lists_keys = || users().any(|user| !user.authorized_keys.is_empty());
+        let revoked = Arc::new(RevokedKeys::new(config.certificates.revoked_keys.clone()));
+        let keys = AuthorizedKeys::new(config.authorized_keys_file.clone()).without(Arc::clone(&revoked));
+        let keys = Arc::new(keys);
+        let hashes = config.users.values().filter_map(|user| user.password_hash.as_ref());
         Ok(Self {
-            keys: AuthorizedKeys::new(config.authorized_keys_file.clone()),
-            has_keys: key_hook.is_some() || config.authorized_keys_file.is_some() || lists_keys(),
-            passwords: PasswordChecker::new(hashes.clone()),
-            has_passwords: password_hook.is_some() || hashes.count() > 0,
+            usable: usable(config),
+            authorities: Authorities::new(config.certificates.clone(), Arc::clone(&keys), revoked),
+            keys,
+            passwords: PasswordChecker::new(hashes),
             totp,
-            has_totp: users().any(|user| user.totp_file.is_some()),
-            password_hook,
-            key_hook,
+            password_hook: config.password.hook().map(PasswordHook::new).transpose()?,
+            key_hook: config.public_key.hook().map(PublicKeyHook::new).transpose()?,
             authz_hook: config.authz.hook().map(AuthzHook::new).transpose()?,
         })
     }
 
     /// Whether anybody at all can prove something in this way. Not whether a certain user can: nobody is to learn that.
     pub(super) fn has(&self, method: Method) -> bool {
-        match method {
-            Method::None => true,
-            Method::PublicKey => self.has_keys,
-            Method::Certificate => false,
-            Method::Password => self.has_passwords,
-            Method::Totp => self.has_totp,
-        }
+        self.usable.contains(&method)
     }
 
     pub(super) async fn password(
@@ -84,17 +82,55 @@ impl Proofs {
         &self,
         caller: &Caller,
         username: &Username,
-        _user: Option<&User>,
+        user: Option<&User>,
         key: &PublicKey,
     ) -> Option<Proof> {
-        let fingerprint = || Some(key.fingerprint.clone());
+        let key_fingerprint = Some(key.fingerprint.clone());
         if let Some(hook) = &self.key_hook {
-            let proof =
-                heard(hook.ask(&hook_caller(caller, username), &in_openssh(key)).await, caller, "publicKey");
-            return proof.map(|proof| Proof { key_fingerprint: fingerprint(), ..proof });
+            let asked = hook_caller(caller, username);
+            let proof = heard(hook.ask(&asked, &in_openssh(key)).await, caller, "publicKey");
+            return proof.map(|proof| Proof { key_fingerprint, ..proof });
         }
-        let known = self.keys.find(username, key).await;
-        known.then(|| Proof { key_fingerprint: fingerprint(), ..Proof::default() })
+        let account = user.map(User::account).unwrap_or_default();
+        let granted =
+            self.keys.find(username, &key.blob, account.authorized_keys, circumstances(caller)).await?;
+        let (restrictions, environment) = (granted.restrictions, granted.environment);
+        Some(Proof { restrictions, environment, key_fingerprint, ..Proof::default() })
+    }
+
+    /// Whether a key that is offered may come with a certificate that counts.
+    pub(super) async fn may_be_vouched_for(&self, username: &Username, user: Option<&User>) -> bool {
+        self.authorities.may_vouch_for(username, user.map(User::account).unwrap_or_default()).await
+    }
+
+    pub(super) async fn certificate(
+        &self,
+        caller: &Caller,
+        username: &Username,
+        user: Option<&User>,
+        certificate: &Certificate,
+    ) -> Option<Proof> {
+        let account = user.map(User::account).unwrap_or_default();
+        let connection = &caller.connection;
+        match self.authorities.judge(username, certificate, account, circumstances(caller)).await {
+            Ok(CertificateGrant {
+                restrictions,
+                environment,
+                key_fingerprint,
+                key_id,
+                serial,
+                principal,
+                ..
+            }) => {
+                tracing::info!(%connection, key_id, serial, principal, "a certificate counts");
+                let key_fingerprint = Some(key_fingerprint);
+                Some(Proof { restrictions, environment, key_fingerprint, ..Proof::default() })
+            }
+            Err(denied) => {
+                tracing::info!(%connection, %denied, "a certificate does not count");
+                None
+            }
+        }
     }
 
     /// Whether somebody who has proven enough may come in; what is said about them. `None`: no.
@@ -107,6 +143,10 @@ impl Proofs {
         let Some(hook) = &self.authz_hook else { return Some(Facts::default()) };
         heard(hook.ask(&hook_caller(caller, username), known).await, caller, "authz").map(|proof| proof.facts)
     }
+}
+
+fn circumstances(caller: &Caller) -> Circumstances {
+    Circumstances { source: caller.source.ip(), now: SystemTime::now() }
 }
 
 /// What a hook's answer comes to. That it has said no, or nothing, is for the log alone.
@@ -123,6 +163,25 @@ fn heard(answer: Result<HookVerdict, HookError>, caller: &Caller, what: &str) ->
             None
         }
     }
+}
+
+/// What the configuration has something for.
+pub(super) fn usable(config: &Config) -> Vec<Method> {
+    let users = || config.users.values();
+    let lists_keys =
+        config.authorized_keys_file.is_some() || users().any(|user| !user.authorized_keys.is_empty());
+    let is_usable = |method: &Method| match method {
+        Method::None => true,
+        Method::PublicKey => config.public_key.hook().is_some() || lists_keys,
+        // Lines of keys may name authorities, too.
+        Method::Certificate => !config.certificates.trusted_cas.is_empty() || lists_keys,
+        Method::Password => {
+            config.password.hook().is_some() || users().any(|user| user.password_hash.is_some())
+        }
+        Method::Totp => users().any(|user| user.totp_file.is_some()),
+    };
+    let all = [Method::None, Method::PublicKey, Method::Certificate, Method::Password, Method::Totp];
+    all.into_iter().filter(is_usable).collect()
 }
 
 /// The same in the hooks' words.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::PasswordHash;
+use super::{Account, AuthorizedKeyLine, PasswordHash};
 use crate::value::Section;
 
 /// One user.
@@ -14,7 +14,7 @@ use crate::value::Section;
 #[serde(deny_unknown_fields, default, rename_all = "camelCase")]
 pub struct User {
     /// Public keys, each a line as in sshd's `authorized_keys`, options included.
-    pub authorized_keys: Vec<String>,
+    pub authorized_keys: Vec<AuthorizedKeyLine>,
     /// The password's hash, as `coracle passwd` makes it: argon2id, bcrypt or sha512-crypt.
     pub password_hash: Option<PasswordHash>,
     /// The file with the secret of the user's authenticator app, as `coracle totp enroll` makes it.
@@ -49,6 +49,12 @@ pub(super) struct Users {
 impl Section for User {}
 
 impl User {
+    /// What counts for keys and certificates.
+    pub(super) fn account(&self) -> Account<'_> {
+        let principals = (!self.principals.is_empty()).then_some(self.principals.as_slice());
+        Account { authorized_keys: &self.authorized_keys, principals }
+    }
+
     /// Takes relative paths as seen from `folder`.
     pub(super) fn resolve(&mut self, folder: &Path) {
         if let Some(file) = &mut self.totp_file {

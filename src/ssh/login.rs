@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use russh::keys::Certificate as RusshCertificate;
 use russh::keys::ssh_key::HashAlg;
 use russh::keys::{Algorithm, PublicKey as RusshKey, PublicKeyBase64};
 use russh::server::Auth;
@@ -70,6 +71,16 @@ impl Desk {
     /// A key whose signature was checked. Judged anew: what was offered before may have been another, or another user's.
     pub(super) async fn key(&mut self, user: &str, key: &RusshKey, algorithm: &Algorithm) -> Auth {
         let evidence = if is_strong(key, algorithm) { Evidence::Key(public(key)) } else { Evidence::Nothing };
+        self.judge(user, evidence).await
+    }
+
+    /// A certificate whose authority's signature and whose own was checked.
+    pub(super) async fn certificate(&mut self, user: &str, certificate: &RusshCertificate) -> Auth {
+        let evidence = match certificate.to_bytes().ok().and_then(|blob| auth::Certificate::parse(&blob).ok())
+        {
+            Some(certificate) => Evidence::Certificate(Box::new(certificate)),
+            None => Evidence::Nothing,
+        };
         self.judge(user, evidence).await
     }
 

@@ -60,7 +60,8 @@ pub(super) async fn own(arrival: Arrival, gate: &Gate, current: watch::Receiver<
     let suspect = Suspect::new(&gate.penalties, client.ip());
     let (shared, reins) = share(client, server, suspect, current);
     let _over_on_drop = shared.over.clone().drop_guard();
-    let stream = Stream::new(tcp, kill.clone(), Arc::clone(&shared.budget), services.transport.dead_after);
+    let (budget, version) = (Arc::clone(&shared.budget), Arc::clone(&shared.caller.client_version));
+    let stream = Stream::new(tcp, kill.clone(), budget, services.transport.dead_after, version);
     let (login_sender, mut login) = oneshot::channel();
     let handler = Connection::new(Arc::clone(&shared), login_sender);
     tracing::debug!(connection = %shared.id, %client, "connected");

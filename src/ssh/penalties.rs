@@ -31,6 +31,7 @@ pub(super) struct Suspect {
     penalties: Arc<Penalties>,
     address: IpAddr,
     tried: AtomicBool,
+    guessed: AtomicBool,
 }
 
 /// What somebody can be punished for.
@@ -145,7 +146,12 @@ impl Penalties {
 
 impl Suspect {
     pub(super) fn new(penalties: &Arc<Penalties>, address: IpAddr) -> Self {
-        Self { penalties: Arc::clone(penalties), address, tried: AtomicBool::new(false) }
+        Self {
+            penalties: Arc::clone(penalties),
+            address,
+            tried: AtomicBool::new(false),
+            guessed: AtomicBool::new(false),
+        }
     }
 
     /// It offers a key, or anything else that is an attempt and proves nothing yet.
@@ -155,13 +161,19 @@ impl Suspect {
 
     /// A password, a code or a signature of its was wrong.
     pub(super) fn guess_failed(&self) {
-        self.tries();
+        self.guessed.store(true, Ordering::Relaxed);
         self.penalties.guess_failed(self.address);
     }
 
     /// It ended without a login.
     pub(super) fn leaves(&self) {
-        if !self.tried.load(Ordering::Relaxed) {
+        if self.guessed.load(Ordering::Relaxed) {
+            return;
+        }
+        if self.tried.load(Ordering::Relaxed) {
+            // All the keys of a connection are one guess: an agent may have many.
+            self.penalties.guess_failed(self.address);
+        } else {
             self.penalties.left_without_trying(self.address);
         }
     }

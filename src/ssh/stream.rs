@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -35,18 +35,46 @@ pub(super) struct Stream {
     stall: Option<Pin<Box<Sleep>>>,
     stall_after: Duration,
     farewell: Option<Pin<Box<Sleep>>>,
+    version: VersionReader,
+}
+
+/// Reads along until it has the client's version line (RFC 4253 §4.2).
+#[derive(Debug)]
+struct VersionReader {
+    line: Vec<u8>,
+    version: Arc<OnceLock<String>>,
+}
+
+/// Longest version line, in bytes, its end included.
+const VERSION_BYTES_MAX: usize = 255;
+
+impl VersionReader {
+    fn read(&mut self, bytes: &[u8]) {
+        if self.version.get().is_some() || self.line.len() >= VERSION_BYTES_MAX {
+            return;
+        }
+        let room = VERSION_BYTES_MAX - self.line.len();
+        self.line.extend(bytes.iter().take(room));
+        if let Some(end) = self.line.iter().position(|byte| *byte == b'\n') {
+            let line = String::from_utf8_lossy(self.line.get(..end).unwrap_or_default());
+            let shown: String = line.chars().filter(|letter| !letter.is_control()).collect();
+            self.version.get_or_init(|| shown);
+        }
+    }
 }
 
 impl Stream {
-    /// `stall_after` bounds how long a peer may take nothing that we write.
+    /// `stall_after` bounds how long a peer may take nothing that we write; `version` gets what the client calls itself.
     pub(super) fn new(
         tcp: TcpStream,
         kill: CancellationToken,
         budget: Arc<Budget>,
         stall_after: Duration,
+        version: Arc<OnceLock<String>>,
     ) -> Self {
         let killed = Box::pin(kill.cancelled_owned());
-        Self { tcp, killed, budget, reads: 0, pause: None, stall: None, stall_after, farewell: None }
+        let version = VersionReader { line: Vec::new(), version };
+        Self { tcp, killed, budget, reads: 0, pause: None, stall: None, stall_after, farewell: None, version }
     }
 
     fn check_killed(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
@@ -131,6 +159,7 @@ impl AsyncRead for Stream {
         if result.is_ready() {
             self.acknowledge_quickly();
             self.keep_pace(buf.filled().len() - before);
+            self.version.read(buf.filled().get(before..).unwrap_or_default());
         }
         result
     }

@@ -73,7 +73,7 @@ async fn until_closed(address: SocketAddrV4, bytes: &[u8]) -> Duration {
 async fn wait_for_close(stream: &mut TcpStream) {
     let mut sink = [0; 4096];
     let closing = async { while stream.read(&mut sink).await.is_ok_and(|count| count > 0) {} };
-    tokio::time::timeout(Duration::from_secs(60), closing).await.expect("the server closes");
+    tokio::time::timeout(Duration::from_mins(1), closing).await.expect("the server closes");
 }
 
 on_both!(
@@ -194,7 +194,7 @@ async fn three_thousand_sessions_on_one_connection_are_ten_and_others_do_not_not
     let server =
         TestServer::builder().image(TINY).section("limits: {sessionsPerConnection: 10}").start().await;
 
-    let many = python(&server, "many_sessions.py", &["3000"]).timeout(Duration::from_secs(60)).output();
+    let many = python(&server, "many_sessions.py", &["3000"]).timeout(Duration::from_mins(1)).output();
     let other = server.ssh(&["echo fine"]).output();
     let (many, other) = tokio::join!(many, other);
 

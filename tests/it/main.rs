@@ -28,6 +28,7 @@ mod flow;
 mod hostile;
 mod images;
 mod interleavings;
+mod key_options;
 mod lifecycle;
 mod limits;
 mod losses;
