@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use profiles::{ProfileBook, kept, mode};
 
-use crate::auth::{Door, TotpBook};
+use crate::auth::{Door, PasswordChecker, TotpBook};
 use crate::config::{self, Config, Source};
 use crate::engine::Engine;
 use crate::engine::docker::Docker;
@@ -125,6 +125,7 @@ fn try_reload(running: &Config, file: &Path, shared: &Shared) -> anyhow::Result<
 struct Shared {
     docker: Arc<Docker>,
     pool: Pool,
+    passwords: PasswordChecker,
     totp: TotpBook,
     budgets: Budgets,
     instance: InstanceId,
@@ -138,7 +139,8 @@ fn services(
     shared: &Shared,
     host_keys: Vec<ssh::HostKey>,
 ) -> anyhow::Result<Services> {
-    let door = Door::new(&config.auth, shared.totp.clone()).context("failed to set `auth` up")?;
+    let door =
+        Door::new(&config.auth, &shared.passwords, shared.totp.clone()).context("failed to set `auth` up")?;
     let profiles = ProfileBook::new(config, source, &shared.docker, &shared.pool);
     Ok(Services {
         door: Arc::new(door),
@@ -169,6 +171,7 @@ impl App {
         let shared = Shared {
             docker,
             pool,
+            passwords: PasswordChecker::new([]),
             totp: TotpBook::new(&config.state_dir),
             budgets: budgets(&config, &config.state_dir)?,
             instance: state.instance().clone(),
@@ -177,8 +180,7 @@ impl App {
         };
         let services = watch::Sender::new(Arc::new(services(&config, source, &shared, host_keys)?));
         let address = config.ssh.listen.address();
-        let listener =
-            Listener::bind(address).await.with_context(|| format!("failed to listen on `{address}`"))?;
+        let listener = Listener::bind(address).with_context(|| format!("failed to listen on `{address}`"))?;
         let address = listener.address().context("failed to learn our own address")?;
         tracing::info!(%address, fingerprints = fingerprints.join(" "), "listening");
         Ok(Self { listener, services, shared, config, drain, reaper: reaper.1, _state: state })

@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::config::{self, Config, ConfigError, Source};
 use crate::ssh::hostkey;
-use crate::{app, telemetry};
+use crate::{app, doctor, telemetry};
 
 /// An SSH front end that gives every connection a container of its own.
 #[derive(Debug, Parser)]
@@ -47,6 +47,12 @@ enum Command {
     /// Set up one-time passwords
     #[command(subcommand)]
     Totp(TotpCommand),
+    /// Look for what is wrong or weak in the configuration, its files, the engine and its host; changes nothing
+    Doctor {
+        /// Configuration [default: ./config.yaml, else /etc/coracle/config.yaml, else built in]
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -140,6 +146,7 @@ impl Cli {
             Command::Hostkey(HostkeyCommand::Generate { kind, file }) => generate(&file, kind.into()),
             Command::Passwd => Ok(passwd::run()?),
             Command::Totp(TotpCommand::Enroll(enroll)) => Ok(enroll.run()?),
+            Command::Doctor { config } => examine(config),
         }
     }
 }
@@ -192,6 +199,18 @@ fn show(file: Option<PathBuf>) -> Result<(), Failure> {
 fn generate(file: &Path, kind: hostkey::Kind) -> Result<(), Failure> {
     let key = hostkey::generate(file, kind).map_err(anyhow::Error::from)?;
     Ok(print(&format!("{}\n", hostkey::fingerprint(&key)))?)
+}
+
+fn examine(file: Option<PathBuf>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("failed to start the runtime")?;
+    let report = runtime.block_on(doctor::examine(file.or_else(config::usual_file).as_deref()));
+    print(&report.to_string())?;
+    match report.problems() {
+        0 => Ok(()),
+        1 => Err(Failure::Runtime(anyhow::anyhow!("there is 1 problem"))),
+        count => Err(Failure::Runtime(anyhow::anyhow!("there are {count} problems"))),
+    }
 }
 
 fn load(file: Option<&Path>) -> Result<Config, ConfigError> {

@@ -5,6 +5,7 @@ pub mod app;
 pub mod auth;
 pub mod cli;
 pub mod config;
+pub mod doctor;
 pub mod engine;
 pub mod hook;
 pub mod identity;

@@ -243,3 +243,78 @@ fn an_enrolment_at_a_terminal_keeps_nothing_until_a_code_was_right() {
     assert_eq!(coracle(folder.path(), &["totp", "enroll", "b", "--file", "no/b"]).status.code(), Some(1));
     assert_eq!(coracle(folder.path(), &["totp", "enroll", ""]).status.code(), Some(64));
 }
+
+/// Y7
+#[test]
+fn a_configuration_that_opens_the_host_is_64_with_the_line_and_the_name_that_allows_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "docker:\n  config:\n    host:\n      binds: [/var/run/docker.sock:/var/run/docker.sock]\n";
+    std::fs::write(folder.path().join("config.yaml"), text).unwrap();
+    std::fs::write(folder.path().join("meant.yaml"), format!("allowDangerous: [engineSocket]\n{text}"))
+        .unwrap();
+
+    for args in [&["config", "check", "config.yaml"][..], &["serve"]] {
+        let output = coracle(folder.path(), args);
+        assert_eq!(output.status.code(), Some(64), "{args:?}");
+        let told = stderr(&output);
+        assert!(told.starts_with("config.yaml:4:15: `/var/run/docker.sock`"), "{told}");
+        assert!(
+            told.contains("root on its host") && told.contains("allowDangerous: [engineSocket]"),
+            "{told}"
+        );
+    }
+    assert_eq!(coracle(folder.path(), &["config", "check", "meant.yaml"]).status.code(), Some(0));
+}
+
+#[test]
+fn a_doctor_finds_what_is_open_to_others_and_an_engine_that_is_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let open = |name: &str, mode| {
+        std::fs::set_permissions(path(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    std::fs::create_dir(path("state")).unwrap();
+    open("state", 0o777);
+    coracle(folder.path(), &["hostkey", "generate", "key"]);
+    open("key", 0o644);
+    for (name, mode) in [("keys", 0o666), ("password", 0o640)] {
+        std::fs::write(path(name), "hunter1").unwrap();
+        open(name, mode);
+    }
+    let config = "stateDir: state\nssh: {hostKeys: [key]}\nauth: {authorizedKeysFile: keys}\ndocker:\n  \
+                  host: unix:///nonexistent/docker.sock\n  \
+                  registries: {r: {username: u, passwordFile: password}, s: {username: u, password: hunter2}}\n";
+    std::fs::write(path("config.yaml"), config).unwrap();
+    open("config.yaml", 0o644);
+
+    let output = coracle(folder.path(), &["doctor"]);
+
+    assert_eq!(output.status.code(), Some(1));
+    let report = stdout(&output);
+    for (about, words) in [
+        ("configuration", "`config.yaml` holds a secret and is open to others (mode 0644); `chmod 600"),
+        ("state folder", "can be written by others (mode 0777); `chmod go-w"),
+        ("host key", "is open to others (mode 0644)"),
+        ("authorized keys", "can be written by others (mode 0666)"),
+        ("registry", "holds a secret and is open to others (mode 0640)"),
+        ("engine", "cannot be reached"),
+    ] {
+        let found = report
+            .lines()
+            .any(|line| line.starts_with(&format!("problem  {about}: ")) && line.contains(words));
+        assert!(found, "no {about} {words:?} in\n{report}");
+    }
+    assert!(!report.contains("hunter"), "{report}");
+    assert_eq!(stderr(&output), "coracle: there are 6 problems\n");
+}
+
+#[test]
+fn a_doctor_shows_a_bad_configuration_as_a_problem() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("bad.yaml"), "ssh:\n  listn: x\n").unwrap();
+
+    let output = coracle(folder.path(), &["doctor", "--config", "bad.yaml"]);
+
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stdout(&output).starts_with("problem  configuration: bad.yaml:2:3: unknown key `listn`"));
+}

@@ -87,7 +87,15 @@ impl ProfileBook {
         if let Some(profile) = answers.get(&key) {
             return Ok(Arc::clone(profile));
         }
+        // An answer may also name one of ours.
+        let name = answer.get("profile").and_then(Value::as_str).or(name);
+        if let Some(name) = name.filter(|name| !self.named.contains_key(*name)) {
+            return Err(format!("there is no profile `{name}`"));
+        }
         let profile = self.source.overlaid(name, answer.clone())?;
+        if let Some(danger) = self.config.danger(&profile.docker.config) {
+            return Err(danger.to_string());
+        }
         let outer = self.config.profiles.iter().find(|(known, _)| Some(known.as_str()) == name);
         let outer = outer.map(|(_, profile)| profile);
         let maker = Maker { config: &self.config, docker: &self.docker, pool: &self.pool };
@@ -140,7 +148,9 @@ impl Maker<'_> {
     /// `outer` is the profile that this one lies over, if it does.
     fn make(&self, name: &str, profile: &config::Profile, outer: Option<&config::Profile>) -> Profile {
         let launch = &profile.docker.config;
-        let engine = Arc::new(self.docker.launching(launch, &self.config.docker.registries));
+        let outer_sandbox = outer.and_then(|outer| outer.sandbox).unwrap_or(self.config.sandbox);
+        let engine = self.docker.launching(launch, &self.config.docker.registries);
+        let engine = Arc::new(engine.with_sandbox(profile.sandbox.unwrap_or(outer_sandbox)));
         let limits = &self.config.limits;
         let own =
             outer.map_or_else(|| profile.limits.clone(), |outer| profile.limits.clone().or(&outer.limits));

@@ -53,6 +53,8 @@ pub struct CertificatesConfig {
     /// A file of the principals that a user's certificate may have, one per line, key options in front where wanted.
     /// `%u` stands for the user name. Not set: the user's name is the one principal.
     pub principals_file: Option<UserFile>,
+    /// What users get whose certificate counts by a principal, by that principal.
+    pub profiles: BTreeMap<String, String>,
     /// Keys and certificates that let nobody in: an OpenSSH key revocation list, or public keys one per line. If it
     /// cannot be used, no key lets anybody in.
     pub revoked_keys: Option<PathBuf>,
@@ -81,20 +83,55 @@ impl Config {
     }
 }
 
-impl Section for Config {
-    fn check(&self) -> Result<(), String> {
+impl Section for Config {}
+
+impl Config {
+    /// The first name of a profile or a group that stands for nothing: its path in the section, and why.
+    #[must_use]
+    pub fn dangling(&self, has_profile: &dyn Fn(&str) -> bool) -> Option<(Vec<String>, String)> {
+        let no_profile = |name: &str| format!("there is no profile `{name}` in `profiles`");
+        let no_group = |name: &str| format!("there is no group `{name}` in `auth.groups`");
+        let mut profiles = Vec::new();
+        let mut groups = Vec::new();
         for (name, user) in &self.users {
-            if let Some(group) = user.groups.iter().find(|group| !self.groups.contains_key(*group)) {
-                return Err(format!(
-                    "`users.{name}` is in the group `{group}`, which `groups` does not have"
-                ));
-            }
+            profiles.extend(named(&["users", name, "profile"], user.profile.as_slice(), Numbered::No));
+            profiles.extend(named(&["users", name, "profiles"], &user.profiles, Numbered::Yes));
+            groups.extend(named(&["users", name, "groups"], &user.groups, Numbered::Yes));
         }
-        if let Some(group) = self.methods.groups.keys().find(|group| !self.groups.contains_key(*group)) {
-            return Err(format!("`methods.groups.{group}`: there is no such group in `groups`"));
+        for (name, group) in &self.groups {
+            profiles.extend(named(&["groups", name, "profile"], group.profile.as_slice(), Numbered::No));
+            profiles.extend(named(&["groups", name, "profiles"], &group.profiles, Numbered::Yes));
         }
-        Ok(())
+        for (principal, profile) in &self.certificates.profiles {
+            let place = ["certificates", "profiles", principal];
+            profiles.extend(named(&place, std::slice::from_ref(profile), Numbered::No));
+        }
+        for name in self.methods.groups.keys() {
+            groups.extend(named(&["methods", "groups", name], std::slice::from_ref(name), Numbered::No));
+        }
+        let profile = profiles.into_iter().find(|(_, name)| !has_profile(name));
+        let group = || groups.into_iter().find(|(_, name)| !self.groups.contains_key(*name));
+        profile
+            .map(|(place, name)| (place, no_profile(name)))
+            .or_else(|| group().map(|(place, name)| (place, no_group(name))))
     }
+}
+
+/// Whether a name is an element of a list.
+#[derive(Clone, Copy, PartialEq)]
+enum Numbered {
+    No,
+    Yes,
+}
+
+/// Each of `names` with its path.
+fn named<'a>(place: &[&str], names: &'a [String], numbered: Numbered) -> Vec<(Vec<String>, &'a str)> {
+    let place: Vec<String> = place.iter().map(ToString::to_string).collect();
+    let path = |index: usize| {
+        let index = (numbered == Numbered::Yes).then(|| index.to_string());
+        place.iter().cloned().chain(index).collect()
+    };
+    names.iter().enumerate().map(|(index, name)| (path(index), name.as_str())).collect()
 }
 
 impl Config {
@@ -212,6 +249,7 @@ mod tests {
             trusted_cas: vec!["ca.pub".into(), "/abs/ca.pub".into()],
             principals_file: Some("principals/%u".parse().unwrap()),
             revoked_keys: Some("revoked.krl".into()),
+            ..CertificatesConfig::default()
         };
         let mut config = Config {
             authorized_keys_file: Some("keys/%u".parse().unwrap()),

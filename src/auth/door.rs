@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use super::login::Login;
 use super::proofs::Proofs;
 use super::users::Users;
-use super::{Certificate, Config, Method, PublicKey, Requirement, TotpBook};
+use super::{Certificate, Config, Method, PasswordChecker, PublicKey, Requirement, TotpBook};
 use crate::hook::{self, HookError};
 use crate::identity::{Identity, Restrictions};
 use crate::ids::{ConnectionId, Username};
@@ -60,6 +60,8 @@ pub(super) struct Proof {
     pub(super) restrictions: Restrictions,
     pub(super) environment: Vec<(String, String)>,
     pub(super) key_fingerprint: Option<String>,
+    /// What a certificate's principal gets.
+    pub(super) profile: Option<String>,
     /// What hooks said.
     pub(super) facts: hook::Facts,
 }
@@ -81,13 +83,13 @@ pub(super) struct Name<'a> {
 }
 
 impl Door {
-    /// From the section `auth`. `totp` outlives a reload.
+    /// From the section `auth`. What bounds the checks of passwords, and remembers codes, outlives a reload.
     ///
     /// # Errors
     /// A hook cannot be set up.
-    pub fn new(config: &Config, totp: TotpBook) -> Result<Self, HookError> {
+    pub fn new(config: &Config, passwords: &PasswordChecker, totp: TotpBook) -> Result<Self, HookError> {
         let users = Users { users: config.users.clone(), groups: config.groups.clone() };
-        Ok(Self { users, config: config.clone(), proofs: Proofs::new(config, totp)? })
+        Ok(Self { users, config: config.clone(), proofs: Proofs::new(config, passwords, totp)? })
     }
 
     /// What may be tried next by whoever claims to be `typed`.
@@ -189,7 +191,9 @@ impl Door {
         let known_as = username.as_str().to_owned();
         let mut identity = Identity::proven(username);
         identity.groups = self.users.groups_of(&known_as).to_vec();
-        identity.profile = name.profile.or_else(|| self.users.profile_of(&known_as)).map(str::to_owned);
+        let own = || self.users.own_profile(&known_as).or(shown.profile.as_deref());
+        let of_groups = || self.users.profile_of_groups(&known_as);
+        identity.profile = name.profile.or_else(own).or_else(of_groups).map(str::to_owned);
         identity.key_fingerprint = shown.key_fingerprint;
         identity.restrictions = shown.restrictions;
         identity.environment = shown.environment;
@@ -215,8 +219,13 @@ fn take(login: &mut Login, method: Method, proof: Proof) -> bool {
     };
     let mut environment = before.environment;
     environment.extend(proof.environment);
-    let key_fingerprint = before.key_fingerprint.or(proof.key_fingerprint);
-    login.shown = Proof { restrictions, environment, key_fingerprint, facts: before.facts.and(proof.facts) };
+    login.shown = Proof {
+        restrictions,
+        environment,
+        key_fingerprint: before.key_fingerprint.or(proof.key_fingerprint),
+        profile: before.profile.or(proof.profile),
+        facts: before.facts.and(proof.facts),
+    };
     login.passed.push(method);
     true
 }

@@ -1,5 +1,6 @@
 //! Each way of proving who one is, asked of whoever answers for it: the configuration, files, or a web hook.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -24,6 +25,8 @@ pub(super) struct Proofs {
     usable: Vec<Method>,
     keys: Arc<AuthorizedKeys>,
     authorities: Authorities,
+    /// By the principal of a certificate.
+    profiles: BTreeMap<String, String>,
     passwords: PasswordChecker,
     totp: TotpBook,
     password_hook: Option<PasswordHook>,
@@ -32,7 +35,11 @@ pub(super) struct Proofs {
 }
 
 impl Proofs {
-    pub(super) fn new(config: &Config, totp: TotpBook) -> Result<Self, HookError> {
+    pub(super) fn new(
+        config: &Config,
+        passwords: &PasswordChecker,
+        totp: TotpBook,
+    ) -> Result<Self, HookError> {
         let revoked = Arc::new(RevokedKeys::new(config.certificates.revoked_keys.clone()));
         let keys = AuthorizedKeys::new(config.authorized_keys_file.clone()).without(Arc::clone(&revoked));
         let keys = Arc::new(keys);
@@ -41,7 +48,8 @@ impl Proofs {
             usable: usable(config),
             authorities: Authorities::new(config.certificates.clone(), Arc::clone(&keys), revoked),
             keys,
-            passwords: PasswordChecker::new(hashes),
+            passwords: passwords.reloaded(hashes),
+            profiles: config.certificates.profiles.clone(),
             totp,
             password_hook: config.password.hook().map(PasswordHook::new).transpose()?,
             key_hook: config.public_key.hook().map(PublicKeyHook::new).transpose()?,
@@ -124,7 +132,8 @@ impl Proofs {
             }) => {
                 tracing::info!(%connection, key_id, serial, principal, "a certificate counts");
                 let key_fingerprint = Some(key_fingerprint);
-                Some(Proof { restrictions, environment, key_fingerprint, ..Proof::default() })
+                let profile = self.profiles.get(&principal).cloned();
+                Some(Proof { restrictions, environment, key_fingerprint, profile, ..Proof::default() })
             }
             Err(denied) => {
                 tracing::info!(%connection, %denied, "a certificate does not count");

@@ -72,11 +72,15 @@ impl Users {
         self.get(username).map_or(&[], |user| &user.groups)
     }
 
-    /// The profile of a user who did not ask for one.
-    pub(super) fn profile_of(&self, username: &str) -> Option<&str> {
-        let own = self.get(username).and_then(|user| user.profile.as_deref());
-        let mut groups = self.groups_of(username).iter().filter_map(|group| self.groups.get(group));
-        own.or_else(|| groups.find_map(|group| group.profile.as_deref()))
+    /// The profile that the user's own entry names.
+    pub(super) fn own_profile(&self, username: &str) -> Option<&str> {
+        self.get(username).and_then(|user| user.profile.as_deref())
+    }
+
+    /// The profile of the first of the user's groups that has one.
+    pub(super) fn profile_of_groups(&self, username: &str) -> Option<&str> {
+        let groups = self.groups_of(username).iter();
+        groups.filter_map(|group| self.groups.get(group)).find_map(|group| group.profile.as_deref())
     }
 
     /// Takes `PROFILE+USER` apart where that user may ask for that profile; any other name is a name as it stands.
@@ -113,10 +117,12 @@ mod tests {
     }
 
     #[test]
-    fn a_users_own_profile_comes_before_that_of_a_group() {
-        assert_eq!(users().profile_of("alice"), Some("python"));
-        assert_eq!(users().profile_of("bob"), Some("big"));
-        assert_eq!(users().profile_of("carol"), None);
+    fn a_profile_is_a_users_own_or_that_of_a_group() {
+        let users = users();
+
+        assert_eq!((users.own_profile("alice"), users.profile_of_groups("alice")), (None, Some("python")));
+        assert_eq!((users.own_profile("bob"), users.profile_of_groups("bob")), (Some("big"), Some("python")));
+        assert_eq!((users.own_profile("carol"), users.profile_of_groups("carol")), (None, None));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_saphyr::{Error as YamlError, UserMessageFormatter};
 
-use super::suggest;
+use super::{place, suggest};
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +67,11 @@ impl Complaint {
         let error = error.without_snippet();
         let (line, column) = error.location().map_or((1, 1), |at| (at.line().max(1), at.column().max(1)));
         Self { line, column, text: describe(error), snippet: Snippet::new(source, line, column) }
+    }
+
+    /// What is wrong with the value at `path`, which was right by itself.
+    pub(super) fn at(path: &[String], reason: &str, source: &str) -> Self {
+        Self { text: reason.to_owned(), ..Self::from_yaml(&place::find(source, path, reason), source) }
     }
 
     pub(super) fn not_utf8(source: &[u8], at: usize) -> Self {

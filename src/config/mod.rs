@@ -2,6 +2,7 @@
 //! file parsed, it is valid.
 
 mod error;
+mod place;
 mod profiles;
 mod suggest;
 
@@ -41,6 +42,10 @@ pub struct Config {
     /// The Docker Engine and what it runs.
     #[serde(deserialize_with = "section")]
     pub docker: engine::docker::Config,
+    /// What containers may do where `docker.config` does not say.
+    pub sandbox: engine::docker::Sandbox,
+    /// Settings of `docker.config` that open the engine's host to users, and are meant.
+    pub allow_dangerous: Vec<engine::docker::Danger>,
     /// How much one connection, and all of them together, may take.
     #[serde(deserialize_with = "section")]
     pub limits: session::config::Limits,
@@ -67,6 +72,8 @@ impl Default for Config {
             env: policy::config::EnvConfig::default(),
             policy: policy::config::PolicyConfig::default(),
             docker: engine::docker::Config::default(),
+            sandbox: engine::docker::Sandbox::default(),
+            allow_dangerous: Vec::new(),
             limits: session::config::Limits::default(),
             configserver: WebhookConfig::default(),
             profiles: BTreeMap::new(),
@@ -149,6 +156,32 @@ impl Config {
         warnings
     }
 
+    /// The first thing that no section can know for itself to be wrong: its path in the file, and why.
+    fn unlawful(&self) -> Option<(Vec<String>, String)> {
+        let everybodys = (vec!["docker".to_owned()], &self.docker.config);
+        let of_profiles = self.profiles.iter().map(|(name, profile)| {
+            let place = ["profiles", name.as_str(), "docker"].map(str::to_owned).to_vec();
+            (place, &profile.docker.config)
+        });
+        let has_profile = |name: &str| self.profiles.keys().any(|known| known.as_str() == name);
+        if let Some((path, reason)) = self.auth.dangling(&has_profile) {
+            return Some((std::iter::once("auth".to_owned()).chain(path).collect(), reason));
+        }
+        let (mut place, setting) = std::iter::once(everybodys)
+            .chain(of_profiles)
+            .find_map(|(place, launch)| self.danger(launch).map(|setting| (place, setting)))?;
+        place.push("config".to_owned());
+        place.extend(setting.path.iter().cloned());
+        Some((place, setting.to_string()))
+    }
+
+    /// The first dangerous setting that is not allowed.
+    #[must_use]
+    pub fn danger(&self, launch: &engine::docker::LaunchConfig) -> Option<engine::docker::DangerousSetting> {
+        let found = engine::docker::dangers(launch, &self.docker.host);
+        found.into_iter().find(|setting| !self.allow_dangerous.contains(&setting.danger))
+    }
+
     /// Takes relative paths as seen from `folder`.
     fn resolve(&mut self, folder: &Path) {
         self.ssh.resolve(folder);
@@ -178,7 +211,10 @@ fn parse(text: &[u8], path: &Path) -> Result<(Config, Source), ConfigError> {
             ConfigError::Profile { path: path.to_owned(), name: name.to_string(), reason }
         })?;
     }
-    Ok((config, source))
+    match config.unlawful() {
+        Some((path, reason)) => Err(invalid(Complaint::at(&path, &reason, text))),
+        None => Ok((config, source)),
+    }
 }
 
 fn options() -> serde_saphyr::Options {

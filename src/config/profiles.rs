@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::engine::docker::{LaunchConfig, launch_config};
+use crate::engine::docker::{LaunchConfig, Sandbox, launch_config};
 use crate::hook::merge;
 use crate::policy::config::PolicyConfig;
 use crate::secret::Secret;
@@ -31,6 +31,8 @@ pub struct Profile {
     /// The container and its programs.
     #[serde(deserialize_with = "section")]
     pub docker: ProfileDocker,
+    /// What containers may do where `docker.config` does not say.
+    pub sandbox: Option<Sandbox>,
     /// What may be done; it can only take away from the policy outside.
     #[serde(deserialize_with = "section")]
     pub policy: PolicyConfig,
@@ -60,7 +62,7 @@ pub struct Source {
 }
 
 /// Keys of a hook's answer that mean something for one connection. ContainerSSH's other names are understood as well.
-const ANSWER_KEYS: [&str; 3] = ["docker", "policy", "limits"];
+const ANSWER_KEYS: [&str; 4] = ["docker", "sandbox", "policy", "limits"];
 
 /// Keys that ContainerSSH has and that have no meaning here.
 const LAUNCH_KEYS_DROPPED: [&str; 3] = ["agentPath", "disableAgent", "exposeAuthMetadataAsEnv"];
@@ -105,7 +107,7 @@ impl Source {
             let key = if key == "dockerrun" { "docker".to_owned() } else { key };
             if ANSWER_KEYS.contains(&key.as_str()) {
                 overlay.insert(key, value);
-            } else {
+            } else if key != "profile" {
                 tracing::debug!(
                     key,
                     "a key of the configuration hook's answer has no meaning for a connection"

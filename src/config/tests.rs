@@ -69,6 +69,16 @@ fn every_error_names_its_place_and_what_was_expected() {
         ("ssh:\n  keepAlive: {maxMissed: 0}", "2:26", "expected 1 to 1000"),
         ("ssh:\n  keepAlive: {maxMissed: -1}", "2:26", "expected a whole number from 0 to 65535"),
         ("auth:\n  authorizedKeysFile: keys/%h", "2:23", "only `%u`"),
+        ("auth:\n  users:\n    eve: {profile: big}", "3:20", "no profile `big`"),
+        ("auth:\n  users:\n    eve:\n      profiles: [big]", "4:18", "no profile `big`"),
+        ("auth:\n  users:\n    eve: {groups: [lab]}", "3:20", "no group `lab`"),
+        ("auth:\n  groups: {lab: {profile: big}}", "2:27", "no profile `big`"),
+        ("auth:\n  methods:\n    groups: {lab: [password]}", "3:19", "no group `lab`"),
+        ("auth:\n  methods: {default: [key]}", "2:23", "expected one of"),
+        ("auth:\n  certificates: {profiles: {p: big}}", "2:32", "no profile `big`"),
+        ("auth:\n  password: {method: webhook}", "2:13", "needs `webhook.url`"),
+        ("profiles:\n  a+b: {}", "2:3", "expected the name of a profile"),
+        ("profiles:\n  a: {docker: {config: {timeout: 0}}}", "2:34", "over zero"),
         ("env:\n  accept:\n  - LANG\n  - A=B", "4:5", "expected the name of a variable"),
         ("policy:\n  shell: filter", "2:10", "expected `enable`, `disable`"),
         ("policy:\n  command: {allow: [id]}", "2:12", "`allow` needs `mode: filter`"),
@@ -115,6 +125,34 @@ fn every_error_names_its_place_and_what_was_expected() {
         assert!(error.contains(expected), "{text:?} wanted {expected:?}: {error}");
     }
     assert!(error(b"log: {}\n# \xff").starts_with("c.yaml:2:3: expected UTF-8"));
+}
+
+/// Y7
+#[test]
+fn a_setting_that_opens_the_host_is_refused_where_it_stands_unless_it_is_allowed() {
+    let host = |line: &str| format!("docker:\n  config:\n    host:\n      {line}\n");
+    for (line, place, name) in [
+        ("binds: [data:/d, /var/run/docker.sock:/s]", "4:24", "engineSocket"),
+        ("Mounts: [{type: bind, source: /run, target: /r}]", "4:16", "engineSocket"),
+        ("networkmode: host", "4:20", "hostNetwork"),
+        ("privileged: true", "4:19", "privileged"),
+        ("capAdd:\n      - NET_RAW\n      - sys_admin", "6:9", "SYS_ADMIN"),
+        ("devices: [{pathOnHost: /dev/kvm}]", "4:16", "devices"),
+        ("securityOpt: [seccomp=unconfined]", "4:21", "seccompUnconfined"),
+    ] {
+        let text = host(line);
+        let error = error(&text);
+        assert!(error.starts_with(&format!("c.yaml:{place}: `")), "{text} wanted {place}: {error}");
+        assert!(error.contains(&format!("`allowDangerous: [{name}]`")), "{text}: {error}");
+
+        read(&format!("allowDangerous: [{name}]\n{text}"));
+        read(&format!("{text}allowDangerous: [{name}]\n"));
+    }
+    let merged = "docker: {config: {host: {<<: {privileged: true}}}}";
+    assert!(error(merged).starts_with("c.yaml:1:43: "), "{}", error(merged));
+    assert!(error("dockerrun: {config: {host: {pidMode: host}}}").starts_with("c.yaml:1:38: "));
+    let error = error("allowDangerous: [engineSockets]");
+    assert!(error.starts_with("c.yaml:1:18: ") && error.contains("did you mean `engineSocket`?"), "{error}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::time::{interval, sleep};
 
@@ -23,6 +23,10 @@ const DESCRIPTORS_PER_CONNECTION: u64 = 4;
 /// Descriptors that the process needs before any connection comes.
 const DESCRIPTORS_RESERVED: u64 = 32;
 
+/// Connections that the kernel keeps for us until we accept them, as far as `net.core.somaxconn` allows. Past it a client
+/// may believe that it is connected while we never hear of it; the usual 128 are too few for a few hundred at once.
+const BACKLOG: u32 = 4096;
+
 /// Pause after a failed accept: out of descriptors, trying again at once would only burn the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -37,8 +41,12 @@ impl Listener {
     ///
     /// # Errors
     /// What the operating system says.
-    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
-        Ok(Self { tcp: TcpListener::bind(address).await? })
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // A restart must not wait for connections of the run before to be forgotten.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        Ok(Self { tcp: socket.listen(BACKLOG)? })
     }
 
     /// The address that it got.

@@ -218,3 +218,36 @@ async fn an_audit_finds_nothing_but_that_curve25519_is_of_its_time() {
     assert_eq!(found.lines().count(), 2, "{}", output.report());
     server.stop().await;
 }
+
+/// T10
+#[tokio::test]
+async fn a_host_key_of_each_kind_serves_the_clients_that_ask_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let paths = ["ed25519", "ecdsa", "rsa"].map(|kind| {
+        let path = folder.path().join(kind);
+        let mut generate = std::process::Command::new(env!("CARGO_BIN_EXE_coracle"));
+        assert!(
+            generate
+                .args(["hostkey", "generate", "--type", kind])
+                .arg(&path)
+                .output()
+                .unwrap()
+                .status
+                .success()
+        );
+        path.display().to_string()
+    });
+    let server = TestServer::builder().image(TINY).ssh(&format!("hostKeys: {paths:?}")).start().await;
+
+    for algorithm in ["ssh-ed25519", "ecdsa-sha2-nistp256", "rsa-sha2-512", "rsa-sha2-256"] {
+        let only = format!("HostKeyAlgorithms={algorithm}");
+        let output = server.ssh(&["true"]).option(&only).output().await;
+        // The next key would be an impostor's.
+        std::fs::remove_file(server.path("known_hosts")).unwrap();
+        assert_eq!(output.code(), 0, "{algorithm}: {}", output.report());
+    }
+    server.ssh(&["true"]).option("HostKeyAlgorithms=ssh-rsa").output().await.assert_code(255);
+    let found = python(&server, "audit.py", &[]).timeout(Duration::from_secs(90)).output().await;
+    assert!(!found.assert_success().stdout().contains("rsa"), "{}", found.report());
+    server.stop().await;
+}

@@ -136,12 +136,18 @@ impl Fates {
         if event.typ != Some(EventMessageTypeEnum::CONTAINER) {
             return;
         }
-        let Some(id) = event.actor.and_then(|actor| actor.id) else { return };
+        let Some(actor) = event.actor else { return };
+        let Some(id) = actor.id else { return };
+        let status = actor.attributes.and_then(|attributes| attributes.get("exitCode").cloned());
         match event.action.as_deref() {
             Some("oom") => {
                 if let Some(fate) = self.books().followed.get(&id) {
                     fate.send_modify(|fate| fate.out_of_memory = true);
                 }
+            }
+            // From an init, which starts before it can know; without one it is the engine who refuses the start.
+            Some("die") if status.as_deref().is_some_and(|status| ["126", "127"].contains(&status)) => {
+                self.tell(&id, "its `idleCommand` cannot be run, as the image has no such program");
             }
             // A removal by force begins with a death, too.
             Some("die") => self.tell(&id, "it was stopped or removed"),

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bollard::models::ExecConfig;
 use rand::RngExt as _;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::client::Client;
 use super::error::gone_if_not_running;
@@ -27,6 +27,9 @@ const LOGIN: &str = include_str!("login.sh");
 
 /// Creating an exec only makes an entry in the engine's books.
 const CREATE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// From a container's end until the engine's event about it is here.
+const EVENT_DEADLINE: Duration = Duration::from_millis(500);
 
 /// The variable by which a second program in the container finds the first (`signal.sh`).
 const MARK_VARIABLE: &str = "CORACLE_PROCESS";
@@ -55,7 +58,10 @@ impl Container for DockerContainer {
 
     async fn exec(&self, spec: &ProcessSpec) -> Result<Process, EngineError> {
         let mark = format!("{MARK_VARIABLE}={:016x}", rand::rng().random::<u64>());
-        let exec = self.create(exec_config(spec, &mark)).await?;
+        let exec = match self.create(exec_config(spec, &mark)).await {
+            Ok(exec) => exec,
+            Err(error) => return Err(self.explain(error).await),
+        };
         let size = spec.terminal.as_ref().map(|terminal| terminal.size);
         let mode = size.map_or(Mode::Multiplexed, Mode::Terminal);
         let (stdin, output) = hijack::start(&self.client, &exec, mode).await.map_err(gone_if_not_running)?;
@@ -99,6 +105,13 @@ impl Container for DockerContainer {
 }
 
 impl DockerContainer {
+    /// Where the container is gone, why: the engine's events say it better than its answer, and a little later.
+    async fn explain(&self, error: EngineError) -> EngineError {
+        let EngineError::Gone { reason } = error else { return error };
+        let told = timeout(EVENT_DEADLINE, self.lost()).await;
+        EngineError::Gone { reason: told.unwrap_or(reason) }
+    }
+
     /// Creates an exec; again, after a failure that may pass. One that is never started is no more than an entry.
     async fn create(&self, config: ExecConfig) -> Result<String, EngineError> {
         let mut retries = Retries::before(Instant::now() + self.timeout);

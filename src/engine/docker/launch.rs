@@ -1,6 +1,7 @@
 //! From a specification to a running container, or to nothing: whatever was created on the way is removed again.
 
 use std::ops::RangeInclusive;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bollard::errors::Error;
@@ -11,7 +12,8 @@ use super::error::image_is_missing;
 use super::pull::PullError;
 use super::reference::Reference;
 use super::retry::Retries;
-use super::{Docker, ImagePullPolicy, remove, spec};
+use super::shortcomings::{Guess, Lacking};
+use super::{Docker, ImagePullPolicy, Sandbox, remove, spec};
 use crate::engine::{ContainerSpec, EngineError, LABEL_CONNECTION, LaunchFailure, LaunchStage, LaunchWatch};
 use crate::ids::ContainerId;
 
@@ -35,13 +37,22 @@ pub(super) async fn launch(
     watch: &LaunchWatch,
 ) -> Result<ContainerId, LaunchFailure> {
     let deadline = Instant::now() + docker.config.timeout.get();
-    let launch = Launch { docker, spec, watch, deadline };
+    let guess = Mutex::new(docker.shortcomings.guess());
+    let launch = Launch { docker, spec, watch, deadline, guess };
     launch.check()?;
-    let id = launch.create_with_image().await?;
-    match launch.start(&id).await {
-        Ok(()) => Ok(id),
-        Err(error) => Err(launch.undo(&id, error).await),
+    let mut id = launch.create_with_image().await?;
+    loop {
+        let before = launch.lacking();
+        let Err(error) = launch.start(&id).await else { break };
+        let failure = launch.undo(&id, error).await;
+        // Each round leaves out one thing more, so there are few.
+        if launch.lacking() == before || failure.maybe_left {
+            return Err(failure);
+        }
+        id = launch.create().await?;
     }
+    docker.shortcomings.confirm(&launch.guess());
+    Ok(id)
 }
 
 /// Whom a container's name belongs to.
@@ -59,6 +70,7 @@ struct Launch<'a> {
     spec: &'a ContainerSpec,
     watch: &'a LaunchWatch,
     deadline: Instant,
+    guess: Mutex<Guess>,
 }
 
 impl Launch<'_> {
@@ -145,6 +157,9 @@ impl Launch<'_> {
                 Err(failure) => failure,
             };
             maybe_left |= newly_left;
+            if self.learn(&error) {
+                continue;
+            }
             let is_conflict = matches!(error, EngineError::Refused { status: 409, .. });
             let again = async {
                 // An earlier try of ours may have taken the name, and its container be still in the making.
@@ -163,11 +178,10 @@ impl Launch<'_> {
     }
 
     async fn name_owner(&self) -> NameOwner {
-        let (options, _) = spec::create_request(&self.docker.config, self.spec);
-        let name = options.name.unwrap_or_default();
+        let name = spec::name(&self.docker.config, self.spec);
         let inspect = async {
             let docker = self.docker.client.bollard().await.ok()?;
-            docker.inspect_container(&name, None::<InspectContainerOptions>).await.ok()
+            docker.inspect_container(name, None::<InspectContainerOptions>).await.ok()
         };
         let Ok(Some(container)) = timeout_at(self.deadline, inspect).await else { return NameOwner::Unknown };
         let labels = container.config.and_then(|config| config.labels).unwrap_or_default();
@@ -183,7 +197,8 @@ impl Launch<'_> {
     async fn create_once(&self) -> Result<ContainerId, LaunchFailure> {
         self.check()?;
         self.watch.stage.send_replace(LaunchStage::Starting);
-        let (options, body) = spec::create_request(&self.docker.config, self.spec);
+        let (config, sandbox) = (&self.docker.config, self.docker.sandbox);
+        let (options, body) = spec::create_request(config, sandbox, self.lacking(), self.spec);
         let docker = timeout_at(self.deadline, self.docker.client.bollard())
             .await
             .map_err(|_| self.timed_out(CREATE))??;
@@ -197,7 +212,10 @@ impl Launch<'_> {
             },
         };
         let created = match answer {
-            Ok(created) => ContainerId::new(created.id),
+            Ok(created) => {
+                self.docker.shortcomings.note(&created.warnings);
+                ContainerId::new(created.id)
+            }
             Err(error) => return Err(self.create_failure(&error, in_time)),
         };
         if in_time {
@@ -233,7 +251,7 @@ impl Launch<'_> {
         let mut retries = Retries::before(self.deadline);
         loop {
             let Err(error) = self.start_once(id).await else { return Ok(()) };
-            if !self.until_called_off(retries.again(&error)).await? {
+            if self.learn(&error) || !self.until_called_off(retries.again(&error)).await? {
                 return Err(error);
             }
         }
@@ -250,6 +268,19 @@ impl Launch<'_> {
             }
             Err(_) => Err(self.timed_out(START)),
         }
+    }
+
+    /// Whether it may be worth a try without something in the sandbox.
+    fn learn(&self, error: &EngineError) -> bool {
+        self.docker.sandbox != Sandbox::Off && self.guess().learn(&self.docker.config.host, error)
+    }
+
+    fn lacking(&self) -> Lacking {
+        self.guess().lacking()
+    }
+
+    fn guess(&self) -> MutexGuard<'_, Guess> {
+        self.guess.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Removes what was created, after `error`.

@@ -11,7 +11,8 @@ while read -r coracle_key coracle_uid coracle_rest; do
   case $coracle_key in Uid:) break ;; esac
 done </proc/self/status
 coracle_name= coracle_home= coracle_shell=
-if [ -r /etc/passwd ]; then
+# 65534 is nobody: an image's entry for it (no shell, no home) is there to keep logins out, and this is one.
+if [ -r /etc/passwd ] && [ "$coracle_uid" != 65534 ]; then
   while IFS=: read -r coracle_name coracle_rest coracle_key coracle_rest coracle_rest coracle_home coracle_shell ||
     [ -n "$coracle_name" ]; do
     case $coracle_key in "$coracle_uid") break ;; esac

@@ -7,17 +7,22 @@ mod client;
 mod config;
 mod connector;
 mod credentials;
+mod danger;
 mod demux;
 mod docker_folder;
 mod error;
 mod events;
+mod examine;
 mod exec;
 mod hijack;
 mod launch;
+mod paths;
 mod process;
 mod pull;
 mod reference;
 mod retry;
+mod sandbox;
+mod shortcomings;
 mod signal;
 mod spec;
 mod terminal_modes;
@@ -36,6 +41,9 @@ pub use self::config::{
     Config, ContainerName, Endpoint, EngineAddress, IdleCommand, ImagePullPolicy, LaunchConfig, Mode,
     Persistent, Platform, Program, Proof, Registries, Registry, RegistryLogin, launch_config,
 };
+pub use self::danger::{Danger, DangerousSetting, dangers};
+pub use self::examine::{Component, Examination, Limits};
+pub use self::sandbox::Sandbox;
 pub use self::tls::CertificateError;
 
 use self::client::Client;
@@ -43,6 +51,7 @@ use self::credentials::Credentials;
 pub use self::docker_folder::DockerFolder;
 use self::events::Fates;
 use self::pull::Pulls;
+use self::shortcomings::Shortcomings;
 use super::{
     Container, ContainerSpec, Engine, EngineError, LABEL_INSTANCE, LaunchFailure, LaunchWatch, OwnedContainer,
 };
@@ -68,10 +77,12 @@ pub enum SignalPath {
 #[derive(Debug)]
 pub struct Docker {
     config: LaunchConfig,
+    sandbox: Sandbox,
     signal_path: SignalPath,
     client: Arc<Client>,
     pulls: Pulls,
     fates: Fates,
+    shortcomings: Shortcomings,
 }
 
 impl Docker {
@@ -85,7 +96,15 @@ impl Docker {
         let config = config.config.clone();
         let credentials = Credentials::new(registries, DockerFolder::of_this_process());
         let pulls = Pulls::new(Arc::clone(&client), &config, credentials);
-        Ok(Self { config, signal_path: SignalPath::default(), client, pulls, fates: Fates::default() })
+        Ok(Self {
+            config,
+            sandbox: Sandbox::default(),
+            signal_path: SignalPath::default(),
+            client,
+            pulls,
+            fates: Fates::default(),
+            shortcomings: Shortcomings::default(),
+        })
     }
 
     /// The same engine for other containers. Where the engine is and how it is spoken to stays.
@@ -93,8 +112,21 @@ impl Docker {
     pub fn launching(&self, config: &LaunchConfig, registries: &Registries) -> Self {
         let credentials = Credentials::new(registries.clone(), DockerFolder::of_this_process());
         let pulls = Pulls::new(Arc::clone(&self.client), config, credentials);
-        let (client, fates) = (Arc::clone(&self.client), self.fates.clone());
-        Self { config: config.clone(), signal_path: self.signal_path, client, pulls, fates }
+        Self {
+            config: config.clone(),
+            sandbox: self.sandbox,
+            signal_path: self.signal_path,
+            client: Arc::clone(&self.client),
+            pulls,
+            fates: self.fates.clone(),
+            shortcomings: self.shortcomings.clone(),
+        }
+    }
+
+    /// The same engine, with this in the gaps of the containers' configuration. [`Sandbox::Standard`] unless said.
+    #[must_use]
+    pub fn with_sandbox(self, sandbox: Sandbox) -> Self {
+        Self { sandbox, ..self }
     }
 
     /// The same engine, with signals sent that way.

@@ -6,16 +6,25 @@ use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::CreateContainerOptions;
 
 use super::LaunchConfig;
+use super::sandbox::Sandbox;
+use super::shortcomings::Lacking;
 use crate::engine::ContainerSpec;
 
-/// What is sent to create a container for `spec`.
+/// The name of the container for `spec`.
+pub(super) fn name<'a>(config: &'a LaunchConfig, spec: &'a ContainerSpec) -> &'a str {
+    config.container_name.get().unwrap_or(&spec.name)
+}
+
+/// What is sent to create a container for `spec`, on an engine that lacks what is `lacking`.
 pub(super) fn create_request(
     config: &LaunchConfig,
+    sandbox: Sandbox,
+    lacking: Lacking,
     spec: &ContainerSpec,
 ) -> (CreateContainerOptions, ContainerCreateBody) {
-    let name = config.container_name.get().unwrap_or(&spec.name).to_owned();
+    let name = name(config, spec).to_owned();
     let options = CreateContainerOptions { name: Some(name), platform: config.platform.query() };
-    let configured = config.container.clone();
+    let (configured, host) = sandbox.harden(config, lacking);
     let mut labels: HashMap<String, String> = configured.labels.unwrap_or_default();
     labels.extend(spec.labels.iter().map(|(name, value)| (name.clone(), value.clone())));
     let body = ContainerCreateBody {
@@ -30,7 +39,7 @@ pub(super) fn create_request(
         attach_stdin: Some(false),
         attach_stdout: Some(false),
         attach_stderr: Some(false),
-        host_config: Some(config.host.clone()),
+        host_config: Some(host),
         networking_config: Some(config.network.clone()),
         ..configured
     };
@@ -62,7 +71,7 @@ mod tests {
             ("team".to_owned(), "a".to_owned()),
         ]));
 
-        let (options, body) = create_request(&config, &spec());
+        let (options, body) = create_request(&config, Sandbox::default(), Lacking::default(), &spec());
 
         assert_eq!(options.name.as_deref(), Some("fixed"));
         assert_eq!(body.hostname.as_deref(), Some("configured"));
@@ -77,7 +86,7 @@ mod tests {
         config.container.cmd = Some(vec!["server".to_owned()]);
         config.container.tty = Some(true);
 
-        let (options, body) = create_request(&config, &spec());
+        let (options, body) = create_request(&config, Sandbox::default(), Lacking::default(), &spec());
 
         assert_eq!(options.name.as_deref(), Some("coracle-abc"));
         assert_eq!(body.entrypoint, Some(vec!["/idle".to_owned()]));

@@ -1,4 +1,4 @@
-//! Clients written in Python, from `tests/it/clients/`, run with paramiko and asyncssh at hand.
+//! Clients written in Python, from `tests/it/clients/`, run with paramiko, asyncssh and ssh-audit at hand.
 
 use std::path::{Path, PathBuf};
 
