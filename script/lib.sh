@@ -7,6 +7,8 @@ STATE="$ROOT/state"
 SCRIPT=${0##*/}
 # shellcheck disable=SC2034
 PYTHON_HOME="${CARGO_TARGET_DIR:-$ROOT/target}/test-venv"
+# shellcheck disable=SC2034
+CARGO_FUZZ_HOME="${CARGO_TARGET_DIR:-$ROOT/target}/cargo-fuzz"
 
 export DEBIAN_FRONTEND=noninteractive
 

@@ -137,6 +137,14 @@ impl fmt::Display for Username {
     }
 }
 
+/// A name as a client typed it, fit for a line of the log whatever is in it: escaped, and cut where no name goes on.
+#[must_use]
+pub fn shown_name(typed: &str) -> String {
+    let end = typed.floor_char_boundary(USERNAME_BYTES_MAX);
+    let more = if end < typed.len() { "…" } else { "" };
+    format!("{}{more}", typed.get(..end).unwrap_or_default().escape_debug())
+}
+
 /// Characters that change how the rest of a line is shown without being seen themselves.
 fn is_invisible(letter: char) -> bool {
     matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
@@ -181,5 +189,12 @@ mod tests {
         assert!(!may("../../x"));
         assert!(!may(".."));
         assert!(!may("a/b"));
+    }
+
+    /// A9
+    #[test]
+    fn a_name_in_the_log_is_one_short_line() {
+        assert_eq!(shown_name("a\n\u{1b}[2J\u{202e}ö"), "a\\n\\u{1b}[2J\\u{202e}ö");
+        assert_eq!(shown_name(&"é".repeat(70)), "é".repeat(64) + "…");
     }
 }

@@ -122,6 +122,31 @@ fn a_valid_configuration_with_something_odd_in_it_is_valid_with_a_warning() {
 }
 
 #[test]
+fn a_hook_that_passwords_would_travel_to_in_the_clear_is_valid_with_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let hook = |url: &str| format!("{{method: webhook, webhook: {{url: '{url}'}}}}");
+    let yaml = format!(
+        "auth:\n  password: {}\n  publicKey: {}\n  authz: {}\nconfigserver: {{url: 'http://config.example'}}\n",
+        hook("http://u:hunter2@auth.example/?key=hunter2"),
+        hook("http://127.0.0.1:8080"),
+        hook("https://auth.example"),
+    );
+    std::fs::write(folder.path().join("config.yaml"), yaml).unwrap();
+
+    let output = coracle(folder.path(), &["config", "check", "config.yaml"]);
+
+    assert_eq!(output.status.code(), Some(0));
+    let text = stdout(&output);
+    let warned: Vec<&str> = text.lines().filter(|line| line.contains("not encrypted")).collect();
+    assert_eq!(warned.len(), 2, "{text}");
+    assert!(
+        warned[0].contains("auth.password.webhook.url") && warned[1].contains("configserver.url"),
+        "{text}"
+    );
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[test]
 fn a_host_key_is_made_once() {
     let folder = tempfile::tempdir().unwrap();
 

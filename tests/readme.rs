@@ -58,11 +58,30 @@ fn every_script_says_what_it_will_do() {
 }
 
 #[test]
+fn tests_that_documents_name_exist() {
+    let mut wrong = Vec::new();
+    let mut found = 0;
+    for document in documents(root()) {
+        for (file, name) in tests_named_in(&fs::read_to_string(&document).unwrap()) {
+            found += 1;
+            if !["tests", "src"].iter().any(|folder| has_test(&root().join(folder).join(&file), &name)) {
+                wrong.push(format!("{}: {file}::{name}", document.display()));
+            }
+        }
+    }
+
+    assert!(wrong.is_empty(), "no such tests:\n{}", wrong.join("\n"));
+    assert!(found > 0, "the threat model names no tests, or they are not found in it");
+}
+
+#[test]
 fn names_and_links_are_found_where_they_are_written() {
     let text = "run `script/test --full`, see [a](docs/a.md#b) and [b](<c d>); my-script/x is none";
 
     assert_eq!(scripts_named_in(text), ["script/test"]);
     assert_eq!(links_in(text), ["docs/a.md#b", "c d"]);
+    let named = ("it/a.rs".to_owned(), "it_works".to_owned());
+    assert_eq!(tests_named_in("seen in `it/a.rs::it_works`, `b.rs` and `c::d`"), [named]);
 }
 
 fn root() -> &'static Path {
@@ -99,6 +118,22 @@ fn scripts_named_in(text: &str) -> Vec<String> {
         before = piece;
     }
     names
+}
+
+/// The file and the name of each test that is written as `it/file.rs::name`.
+fn tests_named_in(text: &str) -> Vec<(String, String)> {
+    let spans = text.split('`').skip(1).step_by(2).filter_map(|span| span.split_once(".rs::"));
+    let is_name =
+        |name: &str| !name.contains(|character: char| !(character.is_alphanumeric() || character == '_'));
+    let tests = spans.filter(|(_, name)| is_name(name));
+    tests.map(|(file, name)| (format!("{file}.rs"), name.to_owned())).collect()
+}
+
+/// Whether a file has the function, or the module that `on_both!` makes.
+fn has_test(file: &Path, name: &str) -> bool {
+    let Ok(text) = fs::read_to_string(file) else { return false };
+    let (function, case) = (format!("fn {name}("), format!("{name},"));
+    text.contains(&function) || text.contains("on_both!(") && text.lines().any(|line| line.trim() == case)
 }
 
 /// The targets of `[text](target)` and `[text](<target>)`.

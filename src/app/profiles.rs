@@ -203,3 +203,82 @@ fn offer(config: &Config, launch: &LaunchConfig) -> Offer {
         env: EnvRules::new(&config.env),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::ids::Username;
+    use crate::pool::{Reaper, Tenure};
+    use crate::shutdown::Drain;
+
+    const CONFIG: &str = "
+docker: {config: {container: {image: outside}}}
+limits: {maxLifetime: 1h, idleTimeout: 1m, sessionsPerConnection: 7}
+policy: {maxSessions: 5}
+profiles: {lab: {docker: {config: {container: {image: inside}}}, limits: {idleTimeout: 2m}, policy: {maxSessions: 3}}}
+";
+
+    fn book(text: &str) -> ProfileBook {
+        let (config, source) = config::parse(text.as_bytes(), "config.yaml".as_ref()).unwrap();
+        let docker = Arc::new(Docker::new(&config.docker).unwrap());
+        let limits =
+            pool::Limits { launch_timeout: Duration::from_secs(1), containers: 0, containers_per_user: 0 };
+        let instance = crate::ids::InstanceId::random();
+        let tenure = Tenure { mode: pool::Mode::Connection, idle_timeout: None, instance };
+        let engine = Arc::clone(&docker) as Arc<dyn crate::engine::Engine>;
+        let pool = Pool::new(engine, Reaper::default(), &Drain::default(), limits, tenure);
+        ProfileBook::new(&config, source, &docker, &pool).unwrap()
+    }
+
+    #[tokio::test]
+    async fn equal_answers_share_a_profile_and_others_do_not() {
+        let book = book(CONFIG);
+        let answer = |seconds: u32| json!({"limits": {"maxLifetime": format!("{seconds}s")}});
+
+        let profile = book.overlaid(Some("lab"), &answer(1)).unwrap();
+
+        assert!(Arc::ptr_eq(&profile, &book.overlaid(Some("lab"), &answer(1)).unwrap()));
+        assert!(!Arc::ptr_eq(&profile, &book.overlaid(Some("lab"), &answer(2)).unwrap()));
+        assert!(!Arc::ptr_eq(&profile, &book.overlaid(None, &answer(1)).unwrap()));
+    }
+
+    #[tokio::test]
+    async fn answers_without_end_are_forgotten() {
+        let book = book(CONFIG);
+
+        for seconds in 1..=2 * ANSWERS_MAX {
+            let answer = json!({"limits": {"maxLifetime": format!("{seconds}s")}});
+            let profile = book.overlaid(None, &answer).unwrap();
+            assert_eq!(profile.max_lifetime, Some(Duration::from_secs(seconds as u64)));
+        }
+
+        assert!(book.answers.lock().unwrap().len() <= ANSWERS_MAX);
+    }
+
+    /// What an answer does not mention is as in the profile that it lies over, and that as outside of it.
+    #[tokio::test]
+    async fn layers_lie_over_each_other_and_policies_add_up() {
+        let book = book(CONFIG);
+        let minutes = |count: u64| Some(Duration::from_secs(60 * count));
+
+        let bare = book.overlaid(Some("lab"), &json!({})).unwrap();
+        let over = json!({"limits": {"idleTimeout": 0}, "policy": {"maxSessions": 4}});
+        let over = book.overlaid(Some("lab"), &over).unwrap();
+        let narrow = book.overlaid(None, &json!({"policy": {"maxSessions": 1}})).unwrap();
+
+        assert_eq!((bare.max_lifetime, bare.idle_timeout, bare.sessions_max), (minutes(60), minutes(2), 3));
+        assert_eq!((over.max_lifetime, over.idle_timeout, over.sessions_max), (minutes(60), None, 3));
+        assert_eq!((narrow.idle_timeout, narrow.sessions_max), (minutes(1), 1));
+        assert_eq!((bare.name.as_str(), narrow.name.as_str()), ("lab", ""));
+    }
+
+    #[tokio::test]
+    async fn a_profile_that_is_not_there_lets_nobody_in() {
+        let mut identity = Identity::proven(Username::parse("alice").unwrap());
+        identity.profile = Some("gone".to_owned());
+
+        assert!(book(CONFIG).find(&identity).is_err_and(|reason| reason.contains("`gone`")));
+    }
+}

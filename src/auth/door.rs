@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use super::login::Login;
-use super::proofs::Proofs;
+use super::proofs::{NobodyKnows, Proofs};
 use super::users::Users;
 use super::{Certificate, Config, Method, PasswordChecker, PublicKey, Requirement, TotpBook};
 use crate::hook::{self, HookError};
 use crate::identity::{Identity, Restrictions};
-use crate::ids::{ConnectionId, Username};
+use crate::ids::{ConnectionId, Username, shown_name};
 use crate::secret::Secret;
 
 /// Who asks, as far as nobody has to prove it.
@@ -135,15 +135,16 @@ impl Door {
         login.bind(typed);
         let name = self.name(typed);
         let method = method_of(&evidence);
-        let proof = if self.methods(login, typed).contains(&method) {
+        let judged = if self.methods(login, typed).contains(&method) {
             self.judge(login, caller, &name, &evidence).await
         } else {
-            None
+            Ok(None)
         };
-        let accepted = proof.filter(|_| name.is_sound).is_some_and(|proof| take(login, method, proof));
-        if !accepted {
+        let is_judged = judged.is_ok();
+        let proof = judged.ok().flatten().filter(|_| name.is_sound);
+        if !proof.is_some_and(|proof| take(login, method, proof)) {
             // Of keys nobody guesses the private half; and an agent offers all it has.
-            let guessed = matches!(method, Method::Password | Method::Totp);
+            let guessed = is_judged && matches!(method, Method::Password | Method::Totp);
             if guessed {
                 login.guessed_wrong();
             }
@@ -154,7 +155,7 @@ impl Door {
         }
         let authorized = self.proofs.authorize(caller, &name.username, &login.shown.facts).await;
         let Some(facts) = authorized else {
-            login.passed.clear();
+            login.forget();
             return Answer::Deny { methods: Vec::new(), guessed: false };
         };
         Answer::Accept(Box::new(self.introduce(&name, login, facts)))
@@ -166,12 +167,12 @@ impl Door {
         caller: &Caller,
         name: &Name<'_>,
         evidence: &Evidence,
-    ) -> Option<Proof> {
+    ) -> Result<Option<Proof>, NobodyKnows> {
         let username = &name.username;
         let user = self.users.get(username.as_str());
-        match evidence {
+        Ok(match evidence {
             Evidence::Nothing => Some(Proof::default()),
-            Evidence::Password(password) => self.proofs.password(caller, username, user, password).await,
+            Evidence::Password(password) => self.proofs.password(caller, username, user, password).await?,
             Evidence::Certificate(certificate) => {
                 self.proofs.certificate(caller, username, user, certificate).await
             }
@@ -180,7 +181,7 @@ impl Door {
                 Some((blob, proof)) if blob == key.blob => proof,
                 _ => self.proofs.key(caller, username, user, key).await,
             },
-        }
+        })
     }
 
     /// Who it is, now that all is proven. A hook may have given another name.
@@ -212,11 +213,12 @@ impl Door {
 
 /// Adds what a proof has shown to what was shown before. `false` where the two exclude each other.
 fn take(login: &mut Login, method: Method, proof: Proof) -> bool {
-    let before = std::mem::take(&mut login.shown);
-    let Some(restrictions) = before.restrictions.and(proof.restrictions) else {
-        tracing::warn!(user = login.typed.escape_debug().to_string(), "two proofs force different commands");
+    let Some(restrictions) = login.shown.restrictions.clone().and(proof.restrictions) else {
+        // What was shown before still counts, restrictions included.
+        tracing::warn!(user = shown_name(&login.typed), "two proofs force different commands");
         return false;
     };
+    let before = std::mem::take(&mut login.shown);
     let mut environment = before.environment;
     environment.extend(proof.environment);
     login.shown = Proof {

@@ -3,7 +3,7 @@
 use super::Method;
 use super::door::Proof;
 
-/// Wrong passwords, codes and signed keys on a connection, after which nothing is judged any more: OpenSSH's
+/// Wrong passwords and codes on a connection, after which nothing is judged any more: OpenSSH's
 /// `MaxAuthTries`. Keys that are only offered do not count here.
 pub(super) const GUESSES_MAX: u32 = 6;
 
@@ -26,9 +26,14 @@ impl Login {
     /// Begins anew where the name is another than before (RFC 4252 §5). Wrong guesses stay.
     pub(super) fn bind(&mut self, typed: &str) {
         if self.typed != typed {
-            let guesses = self.guesses;
-            *self = Self { typed: typed.to_owned(), guesses, ..Self::default() };
+            self.forget();
+            typed.clone_into(&mut self.typed);
         }
+    }
+
+    /// Begins anew, as nobody yet: of what was shown nothing is to be found in a later login. Wrong guesses stay.
+    pub fn forget(&mut self) {
+        *self = Self { guesses: self.guesses, ..Self::default() };
     }
 
     pub(super) fn guessed_wrong(&mut self) {
@@ -60,5 +65,20 @@ mod tests {
 
         assert!(login.passed.is_empty());
         assert!(login.is_exhausted());
+    }
+
+    /// A7: who was not let in by the one key leaves nothing behind for the other.
+    #[test]
+    fn what_is_forgotten_is_found_in_no_later_login() {
+        let mut login = Login::default();
+        login.bind("alice");
+        login.passed.push(Method::PublicKey);
+        login.shown.key_fingerprint = Some("SHA256:one".to_owned());
+        login.guessed_wrong();
+
+        login.forget();
+
+        assert!(login.passed.is_empty() && login.shown.key_fingerprint.is_none());
+        assert_eq!(login.guesses, 1);
     }
 }

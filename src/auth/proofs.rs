@@ -18,12 +18,16 @@ use crate::hook::{self, AuthzHook, Facts, HookError, HookVerdict, PasswordHook, 
 use crate::ids::Username;
 use crate::secret::Secret;
 
+/// Whoever answers for it could not be asked. It lets nobody in, and is nobody's fault.
+pub(super) struct NobodyKnows;
+
 /// Who answers for what.
 #[derive(Debug)]
 pub(super) struct Proofs {
     /// The ways in which anybody at all can prove something.
     usable: Vec<Method>,
     keys: Arc<AuthorizedKeys>,
+    revoked: Arc<RevokedKeys>,
     authorities: Authorities,
     /// By the principal of a certificate.
     profiles: BTreeMap<String, String>,
@@ -46,8 +50,13 @@ impl Proofs {
         let hashes = config.users.values().filter_map(|user| user.password_hash.as_ref());
         Ok(Self {
             usable: usable(config),
-            authorities: Authorities::new(config.certificates.clone(), Arc::clone(&keys), revoked),
+            authorities: Authorities::new(
+                config.certificates.clone(),
+                Arc::clone(&keys),
+                Arc::clone(&revoked),
+            ),
             keys,
+            revoked,
             passwords: passwords.reloaded(hashes),
             profiles: config.certificates.profiles.clone(),
             totp,
@@ -68,12 +77,15 @@ impl Proofs {
         username: &Username,
         user: Option<&User>,
         password: &Secret<String>,
-    ) -> Option<Proof> {
+    ) -> Result<Option<Proof>, NobodyKnows> {
         if let Some(hook) = &self.password_hook {
-            return heard(hook.ask(&hook_caller(caller, username), password).await, caller, "password");
+            let answer = hook.ask(&hook_caller(caller, username), password).await;
+            let is_answer = answer.is_ok();
+            let proof = heard(answer, caller, "password");
+            return if is_answer { Ok(proof) } else { Err(NobodyKnows) };
         }
         let hash = user.and_then(|user| user.password_hash.as_ref());
-        self.passwords.check(hash, password).await.then(Proof::default)
+        Ok(self.passwords.check(hash, password).await.then(Proof::default))
     }
 
     pub(super) async fn code(
@@ -95,6 +107,11 @@ impl Proofs {
     ) -> Option<Proof> {
         let key_fingerprint = Some(key.fingerprint.clone());
         if let Some(hook) = &self.key_hook {
+            // What is revoked here is not for a hook to allow.
+            if let Err(denied) = self.revoked.check_key(&key.blob).await {
+                tracing::warn!(connection = %caller.connection, %denied, "no hook is asked about a key");
+                return None;
+            }
             let asked = hook_caller(caller, username);
             let proof = heard(hook.ask(&asked, &in_openssh(key)).await, caller, "publicKey");
             return proof.map(|proof| Proof { key_fingerprint, ..proof });
@@ -229,4 +246,58 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         warnings.push("`auth.methods` has `none`: anybody comes in without any proof".to_owned());
     }
     warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+    use crate::ids::ConnectionId;
+
+    const BLOB: &str = "AAAAC3NzaC1lZDI1NTE5AAAAIOfDGk9gGFMLqYJE4R+hXGpGqQ5rj2Fq0V1rk0xDbq5o";
+
+    /// A service that says yes to everything; its address.
+    async fn consenting_service() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        TaskTracker::new().spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+                let answer =
+                    "HTTP/1.1 200 OK\r\ncontent-length: 16\r\nconnection: close\r\n\r\n{\"success\":true}";
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        format!("http://{address}")
+    }
+
+    /// A4
+    #[tokio::test]
+    async fn a_revoked_key_stays_out_whatever_the_hook_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let revoked = folder.path().join("revoked");
+        std::fs::write(&revoked, "").unwrap();
+        let (url, file) = (consenting_service().await, revoked.display());
+        let yaml = format!(
+            "publicKey: {{method: webhook, webhook: {{url: '{url}'}}}}\ncertificates: {{revokedKeys: '{file}'}}"
+        );
+        let config: Config = serde_saphyr::from_str(&yaml).unwrap();
+        let totp = TotpBook::new(folder.path());
+        let proofs = Proofs::new(&config, &PasswordChecker::new([]), totp).unwrap();
+        let blob = base64::engine::general_purpose::STANDARD.decode(BLOB).unwrap();
+        let key = PublicKey { blob, fingerprint: String::new() };
+        let source = "127.0.0.1:1".parse().unwrap();
+        let caller = Caller { source, connection: ConnectionId::random(), client_version: Arc::default() };
+        let alice = Username::parse("alice").unwrap();
+
+        let before = proofs.key(&caller, &alice, None, &key).await;
+        std::fs::write(&revoked, format!("ssh-ed25519 {BLOB}\n")).unwrap();
+        let after = proofs.key(&caller, &alice, None, &key).await;
+
+        assert!(before.is_some());
+        assert!(after.is_none());
+    }
 }

@@ -85,7 +85,7 @@ impl Complaint {
 }
 
 /// In our words where serde's are about types of Rust.
-fn describe(error: &YamlError) -> String {
+pub(super) fn describe(error: &YamlError) -> String {
     match error {
         YamlError::SerdeUnknownField { field, expected, .. } => unknown("key", field, expected),
         YamlError::SerdeUnknownVariant { variant, expected, .. } => unknown("value", variant, expected),

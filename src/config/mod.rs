@@ -2,6 +2,7 @@
 //! file parsed, it is valid.
 
 mod error;
+mod merged;
 mod place;
 mod profiles;
 mod suggest;
@@ -193,8 +194,11 @@ impl Config {
     }
 }
 
-/// Reads `text`, which came from `path`.
-fn parse(text: &[u8], path: &Path) -> Result<(Config, Source), ConfigError> {
+/// Reads `text`, which came from `path`. Relative paths in it stay as they are.
+///
+/// # Errors
+/// Something in it is not right.
+pub fn parse(text: &[u8], path: &Path) -> Result<(Config, Source), ConfigError> {
     let invalid = |complaint: Complaint| ConfigError::invalid(path, complaint);
     let text =
         std::str::from_utf8(text).map_err(|error| invalid(Complaint::not_utf8(text, error.valid_up_to())))?;

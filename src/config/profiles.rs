@@ -6,8 +6,9 @@ use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use super::{merged, options};
 use crate::engine::docker::{LaunchConfig, Sandbox, launch_config};
 use crate::hook::merge;
 use crate::policy::config::PolicyConfig;
@@ -62,7 +63,14 @@ pub struct Source {
 }
 
 /// Keys of a hook's answer that mean something for one connection. ContainerSSH's other names are understood as well.
-const ANSWER_KEYS: [&str; 4] = ["docker", "sandbox", "policy", "limits"];
+const ANSWER_KEYS: [&str; 5] = ["docker", "dockerrun", "sandbox", "policy", "limits"];
+
+/// Where `docker` has what a container is made of; the second name is ContainerSSH's.
+const LAUNCH_SECTIONS: [&str; 2] = ["config", "execution"];
+
+/// What else `docker` and ContainerSSH's sections have. It is the same for everybody.
+const DOCKER_KEYS_FIXED: [&str; 7] =
+    ["host", "cacert", "cert", "key", "registries", "connection", "timeouts"];
 
 /// Keys that ContainerSSH has and that have no meaning here.
 const LAUNCH_KEYS_DROPPED: [&str; 3] = ["agentPath", "disableAgent", "exposeAuthMetadataAsEnv"];
@@ -93,48 +101,83 @@ impl Source {
 
     /// `docker.config` of a profile.
     pub(super) fn launch(&self, profile: Option<&str>) -> Result<LaunchConfig, String> {
-        launch_config(self.written(profile).clone()).map_err(|error| error.to_string())
+        read_launch(self.written(profile))
     }
 
     /// A profile with what a configuration hook answered merged over it: a profile of its own.
     ///
     /// # Errors
-    /// What of the answer is not right.
+    /// What of the answer is not right, without its values.
     pub fn overlaid(&self, profile: Option<&str>, answer: Value) -> Result<Profile, String> {
         let Value::Object(answer) = answer else { return Err("`config` is no object".to_owned()) };
-        let mut overlay = serde_json::Map::new();
+        let mut overlay = Map::new();
         for (key, value) in answer {
-            let key = if key == "dockerrun" { "docker".to_owned() } else { key };
-            if ANSWER_KEYS.contains(&key.as_str()) {
-                overlay.insert(key, value);
-            } else if key != "profile" {
-                tracing::debug!(
-                    key,
-                    "a key of the configuration hook's answer has no meaning for a connection"
-                );
+            match known(&key, &ANSWER_KEYS) {
+                // It has been looked at already.
+                None if key == "profile" => {}
+                None => {
+                    tracing::debug!(
+                        key,
+                        "a key of the configuration hook's answer has no meaning for a connection"
+                    );
+                }
+                Some(known) => {
+                    let name = if known == "dockerrun" { "docker" } else { known };
+                    if overlay.insert(name.to_owned(), value).is_some() {
+                        return Err(format!("`{name}` is there more than once"));
+                    }
+                }
             }
         }
-        let over =
-            overlay.remove("docker").map(|docker| take_launch(serde_json::json!({ "docker": docker })));
-        let launch = merge(self.written(profile).clone(), over.unwrap_or_default());
-        let config = launch_config(launch).map_err(|error| format!("`docker.config`: {error}"))?;
+        let over = overlay.remove("docker").map(launch_of_answer).transpose()?;
+        let config = read_launch(&merge(self.written(profile).clone(), over.unwrap_or_default()))?;
+        let rest = merge(Value::Object(Map::new()), Value::Object(overlay));
         let rest: Profile =
-            serde_json::from_value(Value::Object(overlay)).map_err(|error| error.to_string())?;
+            merged::read(&rest, "", |text| serde_saphyr::from_str_with_options(text, options()))?;
         Ok(Profile { docker: ProfileDocker { config }, ..rest })
     }
+}
+
+fn read_launch(written: &Value) -> Result<LaunchConfig, String> {
+    merged::read(written, "docker.config", |text| {
+        serde_saphyr::with_deserializer_from_str_with_options(text, options(), |yaml| launch_config(yaml))
+    })
+}
+
+/// The section `docker` of an answer. What is not meant for containers has no meaning for a connection; what nobody
+/// knows may be a slip, and would leave somebody with more than was meant.
+fn launch_of_answer(docker: Value) -> Result<Value, String> {
+    let mut launch = Value::Null;
+    let Value::Object(docker) = docker else {
+        return if docker.is_null() { Ok(launch) } else { Err("`docker` is no object".to_owned()) };
+    };
+    for (key, value) in docker {
+        if known(&key, &LAUNCH_SECTIONS).is_some() {
+            launch = merge(launch, without_dropped(value));
+        } else if known(&key, &DOCKER_KEYS_FIXED).is_none() {
+            return Err(format!("`docker.{}`: unknown key; expected `config`", key.escape_debug()));
+        }
+    }
+    Ok(launch)
+}
+
+/// The name that a key stands for, in any letter case.
+fn known(key: &str, names: &[&'static str]) -> Option<&'static str> {
+    names.iter().find(|name| name.eq_ignore_ascii_case(key)).copied()
 }
 
 /// `docker.config`, or what ContainerSSH calls it.
 fn take_launch(mut raw: Value) -> Value {
     let docker = ["docker", "dockerrun"].into_iter().find_map(|name| raw.get_mut(name).map(Value::take));
     let launch = docker.and_then(|mut docker| {
-        ["config", "execution"].into_iter().find_map(|name| docker.get_mut(name).map(Value::take))
+        LAUNCH_SECTIONS.into_iter().find_map(|name| docker.get_mut(name).map(Value::take))
     });
-    let mut launch = launch.unwrap_or_default();
+    without_dropped(launch.unwrap_or_default())
+}
+
+fn without_dropped(mut launch: Value) -> Value {
     if let Value::Object(keys) = &mut launch {
-        for key in LAUNCH_KEYS_DROPPED {
-            keys.remove(key);
-        }
+        keys.retain(|key, _| known(key, &LAUNCH_KEYS_DROPPED).is_none());
     }
     launch
 }
@@ -208,9 +251,40 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_not_right_is_refused() {
-        let answer = json!({"docker": {"config": {"container": {"image": 5}}}});
+        for (answer, expected) in [
+            (
+                json!({"docker": {"config": {"container": {"image": []}}}}),
+                "`docker.config.container.Image`: ",
+            ),
+            (json!({"Docker": {"Config": {"imge": "x"}}}), "`docker.config.imge`: unknown key"),
+            (json!({"docker": {"confg": {}}}), "`docker.confg`: unknown key"),
+            (json!({"docker": "x"}), "`docker` is no object"),
+            (json!({"docker": {}, "dockerrun": {}}), "`docker` is there more than once"),
+            (json!({"policy": {"shel": {}}}), "`policy.shel`: unknown key"),
+            (json!([]), "`config` is no object"),
+        ] {
+            let error = source().overlaid(None, answer).expect_err("it is wrong");
 
-        assert!(source().overlaid(None, answer).is_err());
-        assert!(source().overlaid(None, json!([])).is_err());
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_empty_overrides_and_null_does_not() {
+        let answer = json!({
+            "docker": {"config": {"disableCommand": false, "container": {"env": [], "image": null},
+                                  "persistent": {"idleTimeout": 0}}},
+            "limits": {"idleTimeout": 0, "maxLifetime": null},
+            "policy": null,
+        });
+
+        let profile = source().overlaid(Some("python"), answer).unwrap();
+
+        let launch = &profile.docker.config;
+        assert!(!launch.disable_command && launch.container.env == Some(Vec::new()));
+        assert_eq!(launch.image(), "python");
+        assert_eq!(launch.persistent.idle_timeout.unless_zero(), None);
+        assert!(profile.limits.idle_timeout.is_some_and(|span| span.get().is_zero()));
+        assert_eq!(profile.limits.max_lifetime, None);
     }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::Report;
 use crate::config::Config;
 use crate::engine::docker::{Endpoint, Proof};
+use crate::hook::config::{MethodConfig, WebhookConfig};
 use crate::ssh::hostkey;
 use crate::value::Pem;
 
@@ -34,6 +35,7 @@ pub(super) fn examine(config: &Config, file: Option<&Path>, report: &mut Report)
     state_folder(&config.state_dir, report);
     host_keys(config, report);
     authorized_keys(config, report);
+    proofs(config, report);
     for (pem, closed) in [
         (&config.docker.cacert, Closed::ToWriters),
         (&config.docker.cert, Closed::ToWriters),
@@ -48,6 +50,17 @@ pub(super) fn examine(config: &Config, file: Option<&Path>, report: &mut Report)
             one("registry", path, Closed::Entirely, report);
         }
     }
+    for hook in hooks(config) {
+        for (pem, closed) in [
+            (&hook.cacert, Closed::ToWriters),
+            (&hook.cert, Closed::ToWriters),
+            (&hook.key, Closed::Entirely),
+        ] {
+            if let Pem::File(path) = pem {
+                one("web hook", path, closed, report);
+            }
+        }
+    }
     if let Endpoint::Unix(path) = &config.docker.host {
         socket(path, report);
     }
@@ -57,7 +70,31 @@ pub(super) fn examine(config: &Config, file: Option<&Path>, report: &mut Report)
 fn has_secrets(config: &Config) -> bool {
     let logins = config.docker.registries.values();
     matches!(config.docker.key, Pem::Text(_))
+        || hooks(config).iter().any(|hook| matches!(hook.key, Pem::Text(_)))
+        || config.auth.users.values().any(|user| user.password_hash.is_some())
         || logins.into_iter().any(|login| !matches!(login.proof, Proof::PasswordFile(_)))
+}
+
+/// The web services that are asked.
+fn hooks(config: &Config) -> Vec<&WebhookConfig> {
+    let auth = &config.auth;
+    let of_logins =
+        [&auth.password, &auth.public_key, &auth.authz].into_iter().filter_map(MethodConfig::hook);
+    of_logins.chain(config.configserver.url.is_set().then_some(&config.configserver)).collect()
+}
+
+/// What decides who comes in besides keys.
+fn proofs(config: &Config, report: &mut Report) {
+    let certificates = &config.auth.certificates;
+    for path in &certificates.trusted_cas {
+        one("certificate authority", path, Closed::ToWriters, report);
+    }
+    if let Some(path) = &certificates.revoked_keys {
+        one("revoked keys", path, Closed::ToWriters, report);
+    }
+    for path in config.auth.users.values().filter_map(|user| user.totp_file.as_ref()) {
+        one("one-time passwords", path, Closed::Entirely, report);
+    }
 }
 
 fn state_folder(folder: &Path, report: &mut Report) {

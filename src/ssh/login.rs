@@ -14,6 +14,7 @@ use super::services::Profile;
 use super::shared::Shared;
 use crate::auth::{self, Answer, Evidence, Facts, Method, PublicKey};
 use crate::identity::Identity;
+use crate::ids::shown_name;
 use crate::policy;
 use crate::secret::Secret;
 
@@ -112,7 +113,7 @@ impl Desk {
             Answer::Deny { methods, guessed } => {
                 if guessed {
                     shared.suspect.guess_failed();
-                    tracing::info!(connection = %shared.id, client = %shared.client, user = user.escape_debug().to_string(), "a wrong guess");
+                    tracing::info!(connection = %shared.id, client = %shared.client, user = shown_name(user), "a wrong guess");
                 }
                 if self.login.is_exhausted() {
                     shared.exhausted.cancel();
@@ -137,7 +138,7 @@ impl Desk {
             }
             Err(reason) => {
                 tracing::warn!(connection = %shared.id, %user, reason, "nobody comes in without a profile");
-                self.login = auth::Login::default();
+                self.login.forget();
                 reject(&[], false)
             }
         }

@@ -37,7 +37,7 @@ pub(super) struct Suspect {
 /// What somebody can be punished for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Offence {
-    /// A wrong password or code, a signature by a key that is not known.
+    /// A wrong password or code.
     GuessFailed,
     /// A connection without any attempt to log in.
     LeftWithoutTrying,
@@ -255,6 +255,22 @@ mod tests {
         assert_eq!(penalties.ban(address("192.0.2.1"), begin + 19 * SECOND), Some(SECOND));
         assert_eq!(penalties.ban(address("192.0.2.1"), begin + 20 * SECOND), None);
         assert_eq!(penalties.ban(address("192.0.2.2"), begin), None);
+    }
+
+    /// A10
+    #[test]
+    fn all_the_keys_of_a_connection_without_a_login_cost_one_guess() {
+        let penalties = Arc::new(Penalties::new(config(), Vec::new()));
+
+        for _ in 0..10 {
+            let suspect = Suspect::new(&penalties, address("192.0.2.1"));
+            suspect.tries();
+            suspect.tries();
+            suspect.leaves();
+        }
+
+        let owed = penalties.is_banned(address("192.0.2.1")).unwrap();
+        assert!(owed > 15 * SECOND && owed <= 20 * SECOND, "{owed:?}");
     }
 
     #[test]

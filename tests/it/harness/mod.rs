@@ -1,10 +1,12 @@
 //! Starts servers and runs clients. Knows the product only through its command line, its log and its containers.
 
+mod asking;
 mod client;
 mod data;
 mod docker;
 mod engine_proxy;
 mod fault_proxy;
+mod hook_service;
 mod keys;
 mod launch;
 mod multiplex;
@@ -21,11 +23,14 @@ mod turn;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+pub(crate) use asking::{TOTP_SECRET_TEXT, password_hash, totp_code};
 pub(crate) use client::{Client, Output, Running};
 pub(crate) use data::{noise, sha256, sha256_of_file};
 pub(crate) use docker::{docker, try_docker};
 pub(crate) use engine_proxy::EngineProxy;
 pub(crate) use fault_proxy::{Fault, FaultProxy, call};
+pub(crate) use hook_service::{HookService, Pki, Reply, no, yes};
+pub(crate) use keys::keygen;
 pub(crate) use proxy_header::{announcing_proxy, connect_from};
 pub(crate) use python::python;
 pub(crate) use registry::Registry;

@@ -263,7 +263,8 @@ impl Builder {
         self
     }
 
-    /// Lines of YAML under `auth`, indented by two; `FOLDER` stands for the test's folder.
+    /// Lines of YAML under `auth`, indented by two; `FOLDER` stands for the test's folder, `CLIENT_KEY` for the line of
+    /// the client's key.
     pub(crate) fn auth(mut self, lines: &str) -> Self {
         writeln!(self.auth, "{lines}").unwrap();
         self
@@ -298,6 +299,11 @@ impl Builder {
         self
     }
 
+    /// No `auth.authorizedKeysFile` at all.
+    pub(crate) fn no_authorized_keys(self) -> Self {
+        self.authorized_keys("")
+    }
+
     /// No other test runs meanwhile: for what is measured in milliseconds.
     pub(crate) fn alone(mut self) -> Self {
         self.alone = true;
@@ -320,17 +326,22 @@ impl Builder {
 
     fn yaml(&self, folder: &Path) -> String {
         let docker_host = self.docker_host.as_ref().map_or(String::new(), |host| format!("  host: {host}\n"));
+        let authorized_keys = match self.authorized_keys {
+            "" => String::new(),
+            name => format!("  authorizedKeysFile: {}\n", folder.join(name).display()),
+        };
+        let key = read(&folder.join("client.pub"));
         let env_accept: Vec<_> = self.env_accept.iter().map(|pattern| format!("{pattern:?}")).collect();
         format!(
             "stateDir: {state}\nlog: {{format: json, level: debug}}\nssh:\n  listen: 127.0.0.1:0\n{ssh}\
-             auth:\n  authorizedKeysFile: {authorized_keys}\n{auth}env: {{accept: [{env_accept}]}}\n\
+             auth:\n{authorized_keys}{auth}env: {{accept: [{env_accept}]}}\n\
              {sections}docker:\n{docker_host}  config:\n    container: {{image: {image:?}{container}}}\n    \
              imagePullPolicy: {pull_policy}\n{docker_config}",
             state = folder.join("state").display(),
             ssh = self.ssh,
             sections = self.sections,
-            auth = self.auth.replace("FOLDER", &folder.display().to_string()),
-            authorized_keys = folder.join(self.authorized_keys).display(),
+            auth =
+                self.auth.replace("FOLDER", &folder.display().to_string()).replace("CLIENT_KEY", key.trim()),
             env_accept = env_accept.join(", "),
             image = self.image,
             container = self.container,

@@ -102,6 +102,29 @@ impl Target {
             .then(std::iter::once(host.as_str()).chain(arguments.iter().copied()))
     }
 
+    /// `ssh` as another user with a password, which is tried once.
+    pub(crate) fn ssh_with_password(&self, user: &str, password: &str, arguments: &[&str]) -> Client {
+        use std::os::unix::fs::PermissionsExt as _;
+        let askpass = self.path("askpass");
+        if !askpass.exists() {
+            std::fs::write(&askpass, "#!/bin/sh\nprintf '%s\\n' \"$TEST_PASSWORD\"\n")
+                .expect("a writable folder");
+            let executable = std::fs::Permissions::from_mode(0o700);
+            std::fs::set_permissions(&askpass, executable).expect("a file of ours");
+        }
+        let options = self.ssh_options().into_iter();
+        let host = self.address.ip().to_string();
+        self.program("ssh")
+            .args(options.map(|option| option.replace("BatchMode=yes", "BatchMode=no")))
+            .option("PreferredAuthentications=password")
+            .option("NumberOfPasswordPrompts=1")
+            .env("SSH_ASKPASS", askpass)
+            .env("SSH_ASKPASS_REQUIRE", "force")
+            .env("TEST_PASSWORD", password)
+            .args(["-p", &self.address.port().to_string(), "-l", user])
+            .then(std::iter::once(host.as_str()).chain(arguments.iter().copied()))
+    }
+
     /// `true` as another user or with another key.
     pub(crate) fn ssh_as(&self, user: &str, key: &Path) -> Client {
         let options = self.ssh_options();
