@@ -25,16 +25,6 @@ pub enum ConfigError {
         /// The file.
         path: PathBuf,
     },
-    /// A profile does not go together with what is outside of it.
-    #[error("{}: `profiles.{name}` and `docker.config` do not go together: {reason}", path.display())]
-    Profile {
-        /// The file.
-        path: PathBuf,
-        /// The profile.
-        name: String,
-        /// What is wrong.
-        reason: String,
-    },
     /// Something in the file is not right.
     #[error("{}:{}:{}: {}{}", path.display(), complaint.line, complaint.column, complaint.text, complaint.snippet)]
     Invalid {

@@ -212,7 +212,9 @@ pub fn parse(text: &[u8], path: &Path) -> Result<(Config, Source), ConfigError> 
     let source = Source::new(raw);
     for (name, profile) in &mut config.profiles {
         profile.docker.config = source.launch(Some(name.as_str())).map_err(|reason| {
-            ConfigError::Profile { path: path.to_owned(), name: name.to_string(), reason }
+            let place = ["profiles", name.as_str()].map(str::to_owned);
+            let reason = format!("merged with what is outside of it: {reason}");
+            invalid(Complaint::at(&place, &reason, text))
         })?;
     }
     match config.unlawful() {

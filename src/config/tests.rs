@@ -56,6 +56,17 @@ fn a_typo_deep_in_the_engines_own_fields_is_found() {
 }
 
 #[test]
+fn a_profile_that_does_not_go_with_what_is_outside_of_it_is_named_with_its_line() {
+    let outside = "docker: {config: {platform: {os: linux, architecture: arm}}}";
+    let inside = "profiles:\n  a: {docker: {config: {platform: {os: ''}}}}";
+
+    let error = error(format!("{outside}\n{inside}"));
+
+    assert!(error.starts_with("c.yaml:3:6: merged with what is outside of it: "), "{error}");
+    assert!(error.contains("needs `os`"), "{error}");
+}
+
+#[test]
 fn every_error_names_its_place_and_what_was_expected() {
     for (text, place, expected) in [
         ("ssh: 3", "1:6", "expected a section"),

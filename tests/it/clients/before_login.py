@@ -2,7 +2,7 @@
 import sys
 import time
 import paramiko
-from paramiko.message import Message
+from userauth import message
 
 host, port, user, key, case = sys.argv[1:6]
 
@@ -10,19 +10,6 @@ host, port, user, key, case = sys.argv[1:6]
 PATIENCE_SECONDS = 20
 
 received = []
-
-
-def message(kind, *fields):
-    made = Message()
-    made.add_byte(bytes([kind]))
-    for field in fields:
-        if isinstance(field, bool):
-            made.add_boolean(field)
-        elif isinstance(field, int):
-            made.add_int(field)
-        else:
-            made.add_string(field)
-    return made
 
 
 def watch(transport):
