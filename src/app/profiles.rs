@@ -21,6 +21,9 @@ use crate::value::Span;
 /// forgotten: a profile more costs little, but connections that share one share its pulls.
 const ANSWERS_MAX: usize = 256;
 
+/// Longest answer, as JSON in bytes, that is remembered; a longer one makes a profile of its own each time.
+const ANSWER_BYTES_MAX: usize = 64 << 10;
+
 /// Profiles that answers of the configuration hook have made of another, by its name and the answer.
 type Answers = HashMap<(Option<String>, String), Arc<Profile>>;
 
@@ -103,7 +106,9 @@ impl ProfileBook {
         if answers.len() >= ANSWERS_MAX {
             answers.clear();
         }
-        answers.insert(key, Arc::clone(&profile));
+        if key.1.len() <= ANSWER_BYTES_MAX {
+            answers.insert(key, Arc::clone(&profile));
+        }
         Ok(profile)
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use super::login::Login;
 use super::proofs::{NobodyKnows, Proofs};
 use super::users::Users;
-use super::{Certificate, Config, Method, PasswordChecker, PublicKey, Requirement, TotpBook};
+use super::{Certificate, Config, Method, Methods, PasswordChecker, PublicKey, Requirement, TotpBook};
 use crate::hook::{self, HookError};
 use crate::identity::{Identity, Restrictions};
 use crate::ids::{ConnectionId, Username, shown_name};
@@ -70,7 +70,7 @@ pub(super) struct Proof {
 #[derive(Debug)]
 pub struct Door {
     users: Users,
-    config: Config,
+    methods: Methods,
     proofs: Proofs,
 }
 
@@ -89,7 +89,7 @@ impl Door {
     /// A hook cannot be set up.
     pub fn new(config: &Config, passwords: &PasswordChecker, totp: TotpBook) -> Result<Self, HookError> {
         let users = Users { users: config.users.clone(), groups: config.groups.clone() };
-        Ok(Self { users, config: config.clone(), proofs: Proofs::new(config, passwords, totp)? })
+        Ok(Self { users, methods: config.methods.clone(), proofs: Proofs::new(config, passwords, totp)? })
     }
 
     /// What may be tried next by whoever claims to be `typed`.
@@ -110,7 +110,7 @@ impl Door {
 
     /// What is enough for a user, without what is not set up.
     fn requirements(&self, username: &str) -> impl Iterator<Item = &Requirement> {
-        let requirements = self.config.methods.of(username, self.users.groups_of(username)).iter();
+        let requirements = self.methods.of(username, self.users.groups_of(username)).iter();
         requirements.filter(|requirement| requirement.methods().iter().all(|method| self.proofs.has(*method)))
     }
 

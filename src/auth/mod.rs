@@ -5,24 +5,23 @@ mod authorized_keys;
 mod certificate;
 pub mod config;
 mod door;
-mod login;
-mod methods;
-mod password;
-mod proofs;
-mod totp;
-mod users;
-
-pub use crate::hook::Facts;
 mod expiry;
 mod file;
 mod key_lines;
 mod key_options;
 mod krl;
+mod login;
+mod methods;
+mod password;
+mod proofs;
 mod revocation;
 mod revoked_text;
 mod source;
+mod totp;
+mod users;
 mod wire;
 
+pub use crate::hook::Facts;
 pub use authorities::{Account, Authorities};
 pub use authorized_keys::AuthorizedKeys;
 pub use certificate::{
