@@ -1,5 +1,7 @@
 //! Coracle: an SSH front end that gives every connection a container of its own.
 
+#![forbid(unsafe_code)]
+
 mod any_case;
 pub mod app;
 pub mod auth;

@@ -1,5 +1,7 @@
 //! `coracle`: see [`coracle::cli`].
 
+#![forbid(unsafe_code)]
+
 use std::io::Write;
 use std::process::ExitCode;
 

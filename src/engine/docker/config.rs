@@ -1,5 +1,6 @@
 //! The section `docker` of the configuration: the keys of ContainerSSH's `dockerrun`, with the same meaning.
 
+mod launcher;
 mod registries;
 mod values;
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::any_case::{self, Spelling};
 use crate::value::{Pem, Section, Span, Timeout, section};
 
+pub use launcher::{Init, Launcher};
 pub use registries::{Proof, Registries, Registry, RegistryLogin};
 use values::TextOrList;
 pub use values::{ContainerName, Endpoint, EngineAddress, IdleCommand, Program};
@@ -80,6 +82,11 @@ pub struct LaunchConfig {
     pub disable_subsystem: bool,
     /// The program of a shell. Empty: the login shell of the image's user, else `/bin/sh`.
     pub shell_command: Vec<String>,
+    /// How programs are started in it.
+    pub launcher: Launcher,
+    /// The first process of containers, where that is ours.
+    #[serde(deserialize_with = "section")]
+    pub init: Init,
     /// What the container itself runs, instead of the image's entrypoint and command. It has to last.
     pub idle_command: IdleCommand,
     /// When the image is fetched.
@@ -183,6 +190,8 @@ impl Default for LaunchConfig {
             disable_shell: false,
             disable_subsystem: false,
             shell_command: Vec::new(),
+            launcher: Launcher::default(),
+            init: Init::default(),
             idle_command: IdleCommand::default(),
             image_pull_policy: ImagePullPolicy::default(),
             timeout: Timeout::from_seconds(60),

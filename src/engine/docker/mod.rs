@@ -38,8 +38,8 @@ use bollard::query_parameters::{ListContainersOptions, RemoveContainerOptions};
 
 pub use self::client::SetupError;
 pub use self::config::{
-    Config, ContainerName, Endpoint, EngineAddress, IdleCommand, ImagePullPolicy, LaunchConfig, Mode,
-    Persistent, Platform, Program, Proof, Registries, Registry, RegistryLogin, launch_config,
+    Config, ContainerName, Endpoint, EngineAddress, IdleCommand, ImagePullPolicy, Init, LaunchConfig,
+    Launcher, Mode, Persistent, Platform, Program, Proof, Registries, Registry, RegistryLogin, launch_config,
 };
 pub use self::danger::{Danger, DangerousSetting, dangers};
 pub use self::examine::{Component, Examination, Limits};

@@ -1,0 +1,5 @@
+//! The first process of a container.
+
+fn main() {
+    println!("hello");
+}
