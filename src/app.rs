@@ -27,6 +27,9 @@ use crate::state::StateDir;
 /// From the cut of the last sessions until the last container is gone.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// In the state folder: where containers' first processes meet us.
+const INIT_FOLDER: &str = "init";
+
 /// A server that is ready to accept.
 struct App {
     listener: Listener,
@@ -161,7 +164,8 @@ impl App {
             .with_context(|| format!("failed to use the state folder `{}`", config.state_dir.display()))?;
         let host_keys = ssh::hostkey::load(&config.ssh, &config.state_dir)?;
         let fingerprints: Vec<String> = host_keys.iter().map(ssh::hostkey::fingerprint).collect();
-        let docker = Arc::new(Docker::new(&config.docker).context("failed to set the engine up")?);
+        let docker = Docker::new(&config.docker).context("failed to set the engine up")?;
+        let docker = Arc::new(docker.with_init_folder(absolute(&config.state_dir)?.join(INIT_FOLDER)));
         let engine = Arc::clone(&docker) as Arc<dyn Engine>;
         let drain = Drain::default();
         let reaper = start_reaper(&engine, &state).await;
@@ -185,6 +189,11 @@ impl App {
         tracing::info!(%address, fingerprints = fingerprints.join(" "), "listening");
         Ok(Self { listener, services, shared, config, drain, reaper: reaper.1, _state: state })
     }
+}
+
+/// As the engine on this machine has it.
+fn absolute(folder: &Path) -> anyhow::Result<PathBuf> {
+    folder.canonicalize().with_context(|| format!("failed to find the state folder `{}`", folder.display()))
 }
 
 /// Removes what an earlier run left, and starts the task that removes what this one cannot.

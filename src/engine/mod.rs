@@ -4,6 +4,7 @@
 
 pub mod docker;
 pub mod fake;
+pub mod init;
 mod process;
 
 use std::collections::BTreeMap;

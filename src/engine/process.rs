@@ -189,6 +189,12 @@ impl Signal {
         Self::ALL.iter().find(|(signal, ..)| *signal == self).map_or("TERM", |(_, name, _)| name)
     }
 
+    /// From its number on Linux.
+    #[must_use]
+    pub fn from_number(number: i32) -> Option<Self> {
+        Self::ALL.iter().find(|(.., known)| *known == number).map(|(signal, ..)| *signal)
+    }
+
     /// The number on Linux.
     #[must_use]
     pub fn number(self) -> i32 {

@@ -73,6 +73,9 @@ const CREDIT: u8 = 71;
 /// The first bytes of a hello's body.
 const MAGIC: [u8; 8] = *b"coracle\0";
 
+/// The longest body: an output's number and its bytes.
+const SAID_BYTES_MAX: usize = DATA_BYTES_MAX + 1;
+
 const STATUS: u8 = 0;
 const SIGNAL: u8 = 1;
 
@@ -132,7 +135,7 @@ impl<'a> FromInit<'a> {
     /// # Errors
     /// That is no frame of ours; the connection is of no more use.
     pub fn decode(received: &'a [u8]) -> Result<Option<(Self, usize)>, Malformed> {
-        let Some((raw, length)) = Raw::split(received)? else { return Ok(None) };
+        let Some((raw, length)) = Raw::split(received, SAID_BYTES_MAX)? else { return Ok(None) };
         Self::from_raw(raw).map(|frame| Some((frame, length)))
     }
 
@@ -148,7 +151,6 @@ impl<'a> FromInit<'a> {
             STARTED => Self::Started { process, pid: from.u32()? },
             REFUSED if body.len() > REASON_BYTES_MAX => return Err(Malformed("a reason is too long")),
             REFUSED => Self::Refused { process, reason: from.rest() },
-            OUTPUT if body.len() > DATA_BYTES_MAX + 1 => return Err(Malformed("a frame is too long")),
             OUTPUT => {
                 Self::Output { process, stream: OutputStream::from_number(from.u8()?)?, bytes: from.rest() }
             }

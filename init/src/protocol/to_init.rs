@@ -1,6 +1,6 @@
 //! What the server says.
 
-use super::limits::DATA_BYTES_MAX;
+use super::limits::{BODY_BYTES_MAX, DATA_BYTES_MAX};
 use super::start::Start;
 use super::wire::{Malformed, Raw, Reader, Writer};
 use super::{OutputStream, Token};
@@ -8,7 +8,8 @@ use super::{OutputStream, Token};
 /// A frame from the server to the init. Numbers of processes are the server's choice and are never used twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ToInit<'a> {
-    /// The answer to a hello: the version that both speak, and what to do without a server.
+    /// The answer to a hello: the version that both speak, and what to do without a server. On a socket the writing end of
+    /// a pipe comes with it, for all that the init says from here on: descriptors cannot be sent over that.
     Welcome {
         /// The version that is spoken from here on.
         version: u16,
@@ -128,7 +129,7 @@ impl<'a> ToInit<'a> {
     /// # Errors
     /// That is no frame of ours; the connection is of no more use.
     pub fn decode(received: &'a [u8]) -> Result<Option<(Self, usize)>, Malformed> {
-        let Some((raw, length)) = Raw::split(received)? else { return Ok(None) };
+        let Some((raw, length)) = Raw::split(received, BODY_BYTES_MAX)? else { return Ok(None) };
         Self::from_raw(raw).map(|frame| Some((frame, length)))
     }
 

@@ -29,15 +29,16 @@ pub(crate) struct Raw<'a> {
 }
 
 impl<'a> Raw<'a> {
-    /// The first frame of `received` and how many bytes it takes; `None` when more has to be received first.
-    pub(crate) fn split(received: &'a [u8]) -> Result<Option<(Self, usize)>, Malformed> {
+    /// The first frame of `received`, whose body may have so many bytes, and how many it takes; `None` when more has to
+    /// be received first.
+    pub(crate) fn split(received: &'a [u8], body_bytes_max: usize) -> Result<Option<(Self, usize)>, Malformed> {
         let Some((header, rest)) = received.split_first_chunk::<HEADER_BYTES>() else { return Ok(None) };
         let [kind, zeros @ .., p0, p1, p2, p3, l0, l1, l2, l3] = *header;
         if zeros != [0; 3] {
             return Err(Malformed("bytes of a frame's header that have to be zero are not"));
         }
         let length = usize::try_from(u32::from_be_bytes([l0, l1, l2, l3])).unwrap_or(usize::MAX);
-        if length > BODY_BYTES_MAX {
+        if length > body_bytes_max {
             return Err(Malformed("a frame is too long"));
         }
         let Some(body) = rest.get(..length) else { return Ok(None) };

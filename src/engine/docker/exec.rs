@@ -15,8 +15,10 @@ use super::client::Client;
 use super::error::gone_if_not_running;
 use super::events::{Fate, Fates};
 use super::hijack::{self, Mode};
+use super::launcher::Guide;
 use super::process::DockerProcess;
 use super::retry::Retries;
+use super::survival::{InitControl, Survival};
 use super::terminal_modes::stty_words;
 use super::{SignalPath, remove};
 use crate::engine::{Container, EngineError, Process, ProcessControl, ProcessSpec, Program};
@@ -48,6 +50,8 @@ pub(super) struct DockerContainer {
     pub(super) timeout: Duration,
     pub(super) fate: watch::Receiver<Fate>,
     pub(super) fates: Fates,
+    /// Who starts programs.
+    pub(super) guide: Guide,
 }
 
 #[async_trait]
@@ -57,6 +61,34 @@ impl Container for DockerContainer {
     }
 
     async fn exec(&self, spec: &ProcessSpec) -> Result<Process, EngineError> {
+        let started = match self.guide.init().await {
+            Ok(Some(init)) => init.exec(spec).await.map(|process| self.watched(process)),
+            Ok(None) => return self.exec_by_engine(spec).await,
+            Err(error) => Err(error),
+        };
+        match started {
+            Ok(process) => Ok(process),
+            Err(error) => Err(self.explain(error).await),
+        }
+    }
+
+    async fn lost(&self) -> String {
+        tokio::select! {
+            biased;
+            reason = self.ended() => reason,
+            reason = self.guide.over() => timeout(EVENT_DEADLINE, self.ended()).await.unwrap_or(reason),
+        }
+    }
+
+    async fn remove(&self) -> Result<(), EngineError> {
+        self.fates.forget(self.id.as_str());
+        self.guide.forget();
+        remove(&self.client, &self.id).await
+    }
+}
+
+impl DockerContainer {
+    async fn exec_by_engine(&self, spec: &ProcessSpec) -> Result<Process, EngineError> {
         let mark = format!("{MARK_VARIABLE}={:016x}", rand::rng().random::<u64>());
         let exec = match self.create(exec_config(spec, &mark)).await {
             Ok(exec) => exec,
@@ -68,7 +100,7 @@ impl Container for DockerContainer {
         let control = Arc::new(DockerProcess {
             client: Arc::clone(&self.client),
             container: self.id.clone(),
-            fate: self.fate.clone(),
+            survival: self.survival(),
             exec,
             mark,
             has_terminal: size.is_some(),
@@ -88,27 +120,31 @@ impl Container for DockerContainer {
         Ok(Process { stdin, output, control })
     }
 
-    async fn lost(&self) -> String {
+    fn survival(&self) -> Survival {
+        let (client, container) = (Arc::clone(&self.client), self.id.clone());
+        Survival { client, container, fate: self.fate.clone() }
+    }
+
+    fn watched(&self, process: Process) -> Process {
+        let control = Arc::new(InitControl::new(process.control, self.survival()));
+        Process { control, ..process }
+    }
+
+    /// Waits until the engine tells that it has ended.
+    async fn ended(&self) -> String {
         let mut fate = self.fate.clone();
-        let lost = fate.wait_for(|fate| fate.ended.is_some()).await.ok().and_then(|fate| fate.ended.clone());
-        match lost {
+        let ended = fate.wait_for(|fate| fate.ended.is_some()).await.ok().and_then(|fate| fate.ended.clone());
+        match ended {
             Some(reason) => reason,
             // Forgotten: we remove it ourselves.
             None => std::future::pending().await,
         }
     }
 
-    async fn remove(&self) -> Result<(), EngineError> {
-        self.fates.forget(self.id.as_str());
-        remove(&self.client, &self.id).await
-    }
-}
-
-impl DockerContainer {
     /// Where the container is gone, why: the engine's events say it better than its answer, and a little later.
     async fn explain(&self, error: EngineError) -> EngineError {
         let EngineError::Gone { reason } = error else { return error };
-        let told = timeout(EVENT_DEADLINE, self.lost()).await;
+        let told = timeout(EVENT_DEADLINE, self.ended()).await;
         EngineError::Gone { reason: told.unwrap_or(reason) }
     }
 

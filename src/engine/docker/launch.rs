@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use bollard::errors::Error;
 use bollard::query_parameters::{InspectContainerOptions, StartContainerOptions};
+use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::image_is_missing;
+use super::launcher::{DELIVER, Guide, Means, Way, is_undelivered};
 use super::pull::PullError;
 use super::reference::Reference;
 use super::retry::Retries;
@@ -30,29 +32,33 @@ const CREATE: &str = "create the container";
 const START: &str = "start the container";
 const PULL: &str = "pull the image";
 
-/// Brings one container up. See [`crate::engine::Engine::launch`].
+/// Brings one container up, and tells how programs are started in it. See [`crate::engine::Engine::launch`].
 pub(super) async fn launch(
     docker: &Docker,
     spec: &ContainerSpec,
     watch: &LaunchWatch,
-) -> Result<ContainerId, LaunchFailure> {
+) -> Result<(ContainerId, Guide), LaunchFailure> {
     let deadline = Instant::now() + docker.config.timeout.get();
-    let guess = Mutex::new(docker.shortcomings.guess());
-    let launch = Launch { docker, spec, watch, deadline, guess };
-    launch.check()?;
-    let mut id = launch.create_with_image().await?;
-    loop {
-        let before = launch.lacking();
-        let Err(error) = launch.start(&id).await else { break };
-        let failure = launch.undo(&id, error).await;
-        // Each round leaves out one thing more, so there are few.
-        if launch.lacking() == before || failure.maybe_left {
-            return Err(failure);
+    let mut candidates = docker.launchers.candidates(&docker.config, &docker.client).into_iter().peekable();
+    while let Some(means) = candidates.next() {
+        let guess = Mutex::new(docker.shortcomings.guess());
+        let launch = Launch { docker, spec, watch, deadline, guess, means, way: OnceCell::new() };
+        match launch.run().await {
+            Ok(launched) => {
+                docker.launchers.succeeded(docker.config.launcher, means);
+                return Ok(launched);
+            }
+            Err(failure) => {
+                let is_worth_another = means != Means::Exec && is_undelivered(&failure.error);
+                if !is_worth_another || failure.maybe_left || candidates.peek().is_none() {
+                    return Err(failure);
+                }
+                docker.launchers.failed(docker.config.image(), &failure.error);
+            }
         }
-        id = launch.create().await?;
     }
-    docker.shortcomings.confirm(&launch.guess());
-    Ok(id)
+    let reason = "an init can be given to containers of an engine on this machine alone".to_owned();
+    Err(EngineError::Unsupported { action: DELIVER, reason }.into())
 }
 
 /// Whom a container's name belongs to.
@@ -71,9 +77,40 @@ struct Launch<'a> {
     watch: &'a LaunchWatch,
     deadline: Instant,
     guess: Mutex<Guess>,
+    means: Means,
+    /// Made when it is known which image there is.
+    way: OnceCell<Way>,
 }
 
 impl Launch<'_> {
+    async fn run(mut self) -> Result<(ContainerId, Guide), LaunchFailure> {
+        self.check()?;
+        let mut id = self.create_with_image().await?;
+        loop {
+            let before = self.lacking();
+            let Err(error) = self.start(&id).await else { break };
+            let failure = self.undo(&id, error).await;
+            // Each round leaves out one thing more, so there are few.
+            if self.lacking() == before || failure.maybe_left {
+                return Err(failure);
+            }
+            id = self.create().await?;
+        }
+        self.docker.shortcomings.confirm(&self.guess());
+        match self.meet(&id).await {
+            Ok(guide) => Ok((id, guide)),
+            Err(error) => Err(self.undo(&id, error).await),
+        }
+    }
+
+    /// Meets the container's init, if it has one.
+    async fn meet(&mut self, id: &ContainerId) -> Result<Guide, EngineError> {
+        let docker = self.docker;
+        let Some(way) = self.way.take() else { return Ok(Guide::Exec) };
+        let fate = docker.fates.follow(&docker.client, id.as_str());
+        self.until_called_off(way.meet(&docker.config, &docker.client, fate)).await?
+    }
+
     /// Creates the container, with a pull before or after the attempt as the policy has it.
     async fn create_with_image(&self) -> Result<ContainerId, LaunchFailure> {
         let image = self.docker.config.image();
@@ -198,7 +235,11 @@ impl Launch<'_> {
         self.check()?;
         self.watch.stage.send_replace(LaunchStage::Starting);
         let (config, sandbox) = (&self.docker.config, self.docker.sandbox);
-        let (options, body) = spec::create_request(config, sandbox, self.lacking(), self.spec);
+        let prepared = self
+            .way
+            .get_or_try_init(|| self.docker.launchers.prepare(self.means, config, &self.docker.client));
+        let way = timeout_at(self.deadline, prepared).await.map_err(|_| self.timed_out(CREATE))??;
+        let (options, body) = spec::create_request(config, sandbox, self.lacking(), way, self.spec);
         let docker = timeout_at(self.deadline, self.docker.client.bollard())
             .await
             .map_err(|_| self.timed_out(CREATE))??;

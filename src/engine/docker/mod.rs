@@ -16,6 +16,7 @@ mod examine;
 mod exec;
 mod hijack;
 mod launch;
+mod launcher;
 mod paths;
 mod process;
 mod pull;
@@ -25,10 +26,12 @@ mod sandbox;
 mod shortcomings;
 mod signal;
 mod spec;
+mod survival;
 mod terminal_modes;
 mod tls;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +53,7 @@ use self::client::Client;
 use self::credentials::Credentials;
 pub use self::docker_folder::DockerFolder;
 use self::events::Fates;
+use self::launcher::{Guide, Launchers};
 use self::pull::Pulls;
 use self::shortcomings::Shortcomings;
 use super::{
@@ -83,6 +87,7 @@ pub struct Docker {
     pulls: Pulls,
     fates: Fates,
     shortcomings: Shortcomings,
+    launchers: Launchers,
 }
 
 impl Docker {
@@ -104,6 +109,7 @@ impl Docker {
             pulls,
             fates: Fates::default(),
             shortcomings: Shortcomings::default(),
+            launchers: Launchers::default(),
         })
     }
 
@@ -120,6 +126,7 @@ impl Docker {
             pulls,
             fates: self.fates.clone(),
             shortcomings: self.shortcomings.clone(),
+            launchers: self.launchers.clone(),
         }
     }
 
@@ -127,6 +134,12 @@ impl Docker {
     #[must_use]
     pub fn with_sandbox(self, sandbox: Sandbox) -> Self {
         Self { sandbox, ..self }
+    }
+
+    /// The same engine, with a folder of ours where inits meet us, where it is on this machine. An absolute path.
+    #[must_use]
+    pub fn with_init_folder(self, folder: PathBuf) -> Self {
+        Self { launchers: Launchers::in_folder(folder), ..self }
     }
 
     /// The same engine, with signals sent that way.
@@ -149,7 +162,8 @@ impl Engine for Docker {
         spec: &ContainerSpec,
         watch: &LaunchWatch,
     ) -> Result<Arc<dyn Container>, LaunchFailure> {
-        Ok(self.adopt(&launch::launch(self, spec, watch).await?))
+        let (id, guide) = launch::launch(self, spec, watch).await?;
+        Ok(self.container(&id, guide))
     }
 
     async fn list_owned(&self, instance: &InstanceId) -> Result<Vec<OwnedContainer>, EngineError> {
@@ -169,18 +183,27 @@ impl Engine for Docker {
             );
             container.id.map(|id| OwnedContainer { id: ContainerId::new(id), labels, running })
         });
-        Ok(owned.collect())
+        let owned: Vec<OwnedContainer> = owned.collect();
+        self.launchers.retain(&owned);
+        Ok(owned)
     }
 
     fn adopt(&self, id: &ContainerId) -> Arc<dyn Container> {
-        let fate = self.fates.follow(&self.client, id.as_str());
-        let (client, fates, id) = (Arc::clone(&self.client), self.fates.clone(), id.clone());
-        let timeout = self.config.timeout.get();
-        Arc::new(exec::DockerContainer { client, id, signal_path: self.signal_path, timeout, fate, fates })
+        self.container(id, Guide::follow(&self.launchers, &self.client, id))
     }
 
     async fn remove(&self, id: &ContainerId) -> Result<(), EngineError> {
         remove(&self.client, id).await
+    }
+}
+
+impl Docker {
+    fn container(&self, id: &ContainerId, guide: Guide) -> Arc<dyn Container> {
+        let fate = self.fates.follow(&self.client, id.as_str());
+        let (client, fates, id) = (Arc::clone(&self.client), self.fates.clone(), id.clone());
+        let timeout = self.config.timeout.get();
+        let signal_path = self.signal_path;
+        Arc::new(exec::DockerContainer { client, id, signal_path, timeout, fate, fates, guide })
     }
 }
 

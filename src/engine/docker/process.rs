@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::models::ExecInspectResponse;
-use bollard::query_parameters::{InspectContainerOptions, ResizeExecOptions};
-use tokio::sync::{Mutex, watch};
-use tokio::time::{Instant, sleep, timeout};
+use bollard::query_parameters::ResizeExecOptions;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep};
 
 use super::SignalPath;
 use super::client::Client;
 use super::error::gone_if_not_running;
-use super::events::Fate;
 use super::signal::{self, Direct};
+use super::survival::Survival;
 use crate::engine::{EngineError, ExitStatus, ProcessControl, Signal, TerminalSize};
 use crate::ids::ContainerId;
 
@@ -42,9 +42,6 @@ const BEGIN_DEADLINE: Duration = Duration::from_secs(5);
 /// What the engine reports for a program that KILL ended, and for every program of a container that was stopped.
 const KILLED: u32 = 128 + 9;
 
-/// How long after a death by KILL the engine may take to tell that the container died or ran out of memory.
-const NEWS_PATIENCE: Duration = Duration::from_millis(500);
-
 const INSPECT: &str = "tell how the program does";
 
 /// A program in a container on a Docker engine.
@@ -52,8 +49,7 @@ const INSPECT: &str = "tell how the program does";
 pub(super) struct DockerProcess {
     pub(super) client: Arc<Client>,
     pub(super) container: ContainerId,
-    /// What becomes of the container.
-    pub(super) fate: watch::Receiver<Fate>,
+    pub(super) survival: Survival,
     /// The engine's id of the exec.
     pub(super) exec: String,
     /// The variable, with its value, that only this program and its children have.
@@ -175,38 +171,9 @@ impl DockerProcess {
     async fn exit_status(&self, code: i64) -> Result<ExitStatus, EngineError> {
         let code = u32::try_from(code).unwrap_or(u32::from(u8::MAX));
         if code == KILLED && !self.killed_by_us.load(Ordering::Relaxed) {
-            self.container_lives_on().await?;
+            self.survival.check().await?;
         }
         Ok(ExitStatus::Exited(code))
-    }
-
-    /// Tells a program that was killed from one whose container was, or ran out of memory. The engine's news of it
-    /// comes a little after the program's end.
-    async fn container_lives_on(&self) -> Result<(), EngineError> {
-        let mut fate = self.fate.clone();
-        let struck = fate.wait_for(|fate| fate.ended.is_some() || fate.out_of_memory);
-        let struck = timeout(NEWS_PATIENCE, struck).await.ok().and_then(Result::ok).map(|fate| fate.clone());
-        match struck {
-            Some(Fate { ended: Some(reason), .. }) => Err(EngineError::Gone { reason }),
-            Some(Fate { ended: None, .. }) => Err(EngineError::OutOfMemory),
-            None => self.container_still_runs().await,
-        }
-    }
-
-    /// Tells a program that was killed from one whose container was.
-    async fn container_still_runs(&self) -> Result<(), EngineError> {
-        let inspected = self
-            .client
-            .call(INSPECT, INSPECT_DEADLINE, |docker| async move {
-                docker.inspect_container(self.container.as_str(), None::<InspectContainerOptions>).await
-            })
-            .await;
-        let state = inspected.map_err(gone_if_not_running)?.state.unwrap_or_default();
-        match (state.running, state.oom_killed) {
-            (Some(false), Some(true)) => Err(EngineError::Gone { reason: "it ran out of memory".to_owned() }),
-            (Some(false), _) => Err(EngineError::Gone { reason: "it was stopped".to_owned() }),
-            _ => Ok(()),
-        }
     }
 }
 

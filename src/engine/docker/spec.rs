@@ -6,6 +6,7 @@ use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::CreateContainerOptions;
 
 use super::LaunchConfig;
+use super::launcher::Way;
 use super::sandbox::Sandbox;
 use super::shortcomings::Lacking;
 use crate::engine::ContainerSpec;
@@ -20,18 +21,20 @@ pub(super) fn create_request(
     config: &LaunchConfig,
     sandbox: Sandbox,
     lacking: Lacking,
+    way: &Way,
     spec: &ContainerSpec,
 ) -> (CreateContainerOptions, ContainerCreateBody) {
     let name = name(config, spec).to_owned();
     let options = CreateContainerOptions { name: Some(name), platform: config.platform.query() };
-    let (configured, host) = sandbox.harden(config, lacking);
+    let (configured, host) = sandbox.harden(config, lacking, way);
+    let (configured, host) = way.fit(configured, host);
     let mut labels: HashMap<String, String> = configured.labels.unwrap_or_default();
     labels.extend(spec.labels.iter().map(|(name, value)| (name.clone(), value.clone())));
     let body = ContainerCreateBody {
         hostname: configured.hostname.filter(|name| !name.is_empty()).or_else(|| Some(spec.hostname.clone())),
         labels: Some(labels),
         // The image's own program is not wanted: the container idles while programs come and go.
-        entrypoint: Some(config.idle_command.args().to_vec()),
+        entrypoint: configured.entrypoint.or_else(|| Some(config.idle_command.args().to_vec())),
         cmd: Some(Vec::new()),
         tty: Some(false),
         open_stdin: Some(false),
@@ -71,7 +74,8 @@ mod tests {
             ("team".to_owned(), "a".to_owned()),
         ]));
 
-        let (options, body) = create_request(&config, Sandbox::default(), Lacking::default(), &spec());
+        let (options, body) =
+            create_request(&config, Sandbox::default(), Lacking::default(), &Way::Exec, &spec());
 
         assert_eq!(options.name.as_deref(), Some("fixed"));
         assert_eq!(body.hostname.as_deref(), Some("configured"));
@@ -86,7 +90,8 @@ mod tests {
         config.container.cmd = Some(vec!["server".to_owned()]);
         config.container.tty = Some(true);
 
-        let (options, body) = create_request(&config, Sandbox::default(), Lacking::default(), &spec());
+        let (options, body) =
+            create_request(&config, Sandbox::default(), Lacking::default(), &Way::Exec, &spec());
 
         assert_eq!(options.name.as_deref(), Some("coracle-abc"));
         assert_eq!(body.entrypoint, Some(vec!["/idle".to_owned()]));

@@ -1,0 +1,177 @@
+//! A program's standard streams: made by us, one end of each given to the init. The ends are descriptions of their own,
+//! so nothing that a container does to its end makes ours block.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use rustix::fs::{Mode, OFlags, Uid};
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
+use tokio::io::AsyncWrite;
+use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe;
+
+use super::output::LocalOutput;
+
+/// What an output's pipe holds, in bytes. The kernel's default is 64 KiB; more lets a program run ahead of us.
+const PIPE_BYTES: usize = 256 << 10;
+
+/// The mode of what we make and cannot give to its user.
+const FOR_ANYBODY: Mode = Mode::from_raw_mode(0o666);
+
+/// Where terminals are opened, and for whom.
+#[derive(Debug)]
+pub(super) struct Devices {
+    /// The container's `/dev/pts`, if it has one.
+    pub(super) folder: Option<OwnedFd>,
+    /// Whom programs run as, as seen from here.
+    pub(super) uid: u32,
+}
+
+/// Both ends.
+pub(super) struct Stdio {
+    pub(super) stdin: Pin<Box<dyn AsyncWrite + Send>>,
+    pub(super) output: LocalOutput,
+    pub(super) terminal: Option<Arc<Master>>,
+    /// For the program, in the order of the protocol.
+    pub(super) theirs: Vec<OwnedFd>,
+}
+
+/// Our end of a terminal.
+#[derive(Debug)]
+pub(super) struct Master(AsyncFd<OwnedFd>);
+
+/// Three pipes.
+pub(super) fn pipes(devices: &Devices) -> io::Result<Stdio> {
+    let (their_stdin, our_stdin) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (our_stdout, their_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (our_stderr, their_stderr) = pipe_with(PipeFlags::CLOEXEC)?;
+    for end in [&our_stdin, &our_stdout, &our_stderr] {
+        rustix::io::ioctl_fionbio(end, true)?;
+    }
+    for end in [&our_stdin, &our_stdout] {
+        // A user may have only so many pages in pipes; the default is enough to work with.
+        fcntl_setpipe_size(end, PIPE_BYTES).ok();
+    }
+    for end in [&their_stdin, &their_stdout, &their_stderr] {
+        devices.give(end.as_fd())?;
+    }
+    let output = LocalOutput::of_pipes(
+        pipe::Receiver::from_owned_fd(our_stdout)?,
+        pipe::Receiver::from_owned_fd(our_stderr)?,
+    );
+    Ok(Stdio {
+        stdin: Box::pin(PipeInput(Some(pipe::Sender::from_owned_fd(our_stdin)?))),
+        output,
+        terminal: None,
+        theirs: vec![their_stdin, their_stdout, their_stderr],
+    })
+}
+
+/// A terminal of the container's own devpts, so that its programs find it by its name.
+pub(super) fn terminal(devices: &Devices) -> io::Result<Stdio> {
+    let unsupported = || io::Error::new(io::ErrorKind::Unsupported, "the container has no /dev/pts");
+    let folder = devices.folder.as_ref().ok_or_else(unsupported)?;
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let master = rustix::fs::openat(folder, "ptmx", flags, Mode::empty())?;
+    unlockpt(&master)?;
+    let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    devices.give(slave.as_fd())?;
+    let master = Arc::new(Master::new(master)?);
+    Ok(Stdio {
+        stdin: Box::pin(TerminalInput(Arc::clone(&master))),
+        output: LocalOutput::of_terminal(Arc::clone(&master)),
+        terminal: Some(master),
+        theirs: vec![slave],
+    })
+}
+
+impl Devices {
+    /// Lets the programs' user open it by its name, as `/dev/stdout` or `/dev/pts/0`.
+    fn give(&self, end: BorrowedFd<'_>) -> io::Result<()> {
+        if rustix::process::geteuid().as_raw() == self.uid {
+            return Ok(());
+        }
+        if rustix::fs::fchown(end, Some(Uid::from_raw(self.uid)), None).is_err() {
+            // We are not root, and it is not ours to give away. Only the container's processes can find it.
+            rustix::fs::fchmod(end, FOR_ANYBODY)?;
+        }
+        Ok(())
+    }
+}
+
+impl Master {
+    #[expect(deprecated, reason = "what makes it unsound cannot be done with a descriptor that is owned")]
+    fn new(descriptor: OwnedFd) -> io::Result<Self> {
+        Ok(Self(AsyncFd::new(descriptor)?))
+    }
+
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.0.get_ref().as_fd()
+    }
+
+    /// Reads once into `buffer`; 0 when nobody has the terminal open any more.
+    pub(super) fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let mut guard = ready!(self.0.poll_read_ready(cx))?;
+            match guard.try_io(|inner| Ok(rustix::io::read(inner.get_ref(), &mut *buffer)?)) {
+                // That is how Linux tells it.
+                Ok(Err(error)) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+                    return Poll::Ready(Ok(0));
+                }
+                Ok(read) => return Poll::Ready(read),
+                Err(_would_block) => {}
+            }
+        }
+    }
+
+    fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let mut guard = ready!(self.0.poll_write_ready(cx))?;
+            if let Ok(written) = guard.try_io(|inner| Ok(rustix::io::write(inner.get_ref(), bytes)?)) {
+                return Poll::Ready(written);
+            }
+        }
+    }
+}
+
+/// Input of a terminal, which has no end but the terminal's.
+struct TerminalInput(Arc<Master>);
+
+impl AsyncWrite for TerminalInput {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Input of a pipe. Shutting it down closes it, which is how a pipe ends.
+struct PipeInput(Option<pipe::Sender>);
+
+impl AsyncWrite for PipeInput {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.0 {
+            Some(sender) => Pin::new(sender).poll_write(cx, bytes),
+            None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0 = None;
+        Poll::Ready(Ok(()))
+    }
+}
