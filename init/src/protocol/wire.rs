@@ -31,7 +31,10 @@ pub(crate) struct Raw<'a> {
 impl<'a> Raw<'a> {
     /// The first frame of `received`, whose body may have so many bytes, and how many it takes; `None` when more has to
     /// be received first.
-    pub(crate) fn split(received: &'a [u8], body_bytes_max: usize) -> Result<Option<(Self, usize)>, Malformed> {
+    pub(crate) fn split(
+        received: &'a [u8],
+        body_bytes_max: usize,
+    ) -> Result<Option<(Self, usize)>, Malformed> {
         let Some((header, rest)) = received.split_first_chunk::<HEADER_BYTES>() else { return Ok(None) };
         let [kind, zeros @ .., p0, p1, p2, p3, l0, l1, l2, l3] = *header;
         if zeros != [0; 3] {

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 use super::client::Client;
 use super::config::{LaunchConfig, Launcher, Mode};
 use super::events::Fate;
-use crate::engine::init::{Architecture, Init, Room, Rooms, Terms};
+use crate::engine::init::{Architecture, Init, Room, Rooms};
 use crate::engine::{EngineError, OwnedContainer};
 use crate::ids::ContainerId;
 
@@ -29,7 +29,7 @@ const MEET_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long another way is taken after an init could not be delivered; doubles with each time.
 const DOUBT_MIN: Duration = Duration::from_mins(1);
-const DOUBT_MAX: Duration = Duration::from_mins(60);
+const DOUBT_MAX: Duration = Duration::from_hours(1);
 
 /// Architectures of images are remembered; past this all are forgotten.
 const IMAGES_MAX: usize = 256;
@@ -216,10 +216,13 @@ impl Way {
     /// What the configuration has, changed so that the init is the container's first process.
     pub(super) fn fit(
         &self,
+        config: &LaunchConfig,
         mut body: ContainerCreateBody,
         mut host: HostConfig,
     ) -> (ContainerCreateBody, HostConfig) {
         let Self::Socket(room) = self else { return (body, host) };
+        // Ours reaps what programs leave behind: the engine's is not needed, unless somebody wants it.
+        host.init = config.host.init;
         // Not a `Binds`: the engine would make a folder of its own where it does not see ours.
         host.mounts.get_or_insert_default().push(Mount {
             target: Some(FOLDER.to_owned()),
@@ -235,11 +238,6 @@ impl Way {
         (body, host)
     }
 
-    /// Whether the container's first process is ours.
-    pub(super) fn is_init(&self) -> bool {
-        !matches!(self, Self::Exec)
-    }
-
     /// Meets the init of a container that has just been started.
     pub(super) async fn meet(
         self,
@@ -248,14 +246,14 @@ impl Way {
         mut fate: watch::Receiver<Fate>,
     ) -> Result<Guide, EngineError> {
         let Self::Socket(room) = self else { return Ok(Guide::Exec) };
-        let terms = Terms { orphan_timeout: orphan_timeout(config), token: room.token() };
+        let orphan_timeout = orphan_timeout(config);
         let undelivered = |reason: String| EngineError::Unsupported { action: DELIVER, reason };
         let ended = async move {
             let fate = fate.wait_for(|fate| fate.ended.is_some()).await;
             fate.ok().and_then(|fate| fate.ended.clone()).unwrap_or_default()
         };
         let met = tokio::select! {
-            met = timeout(MEET_DEADLINE, Init::meet(room, &terms, client.tasks())) => met,
+            met = timeout(MEET_DEADLINE, Init::meet(room, orphan_timeout, client.tasks())) => met,
             reason = ended => return Err(undelivered(reason)),
         };
         match met {
@@ -343,8 +341,7 @@ async fn meet_again(launchers: &Launchers, client: &Client, id: &ContainerId) ->
     let room = labels.get(LABEL_ROOM).and_then(|name| launchers.find(name));
     let Some(room) = room else { return Meeting::None };
     // It has been without a server for longer than it may be, or it is persistent and has no such limit.
-    let terms = Terms { orphan_timeout: None, token: room.token() };
-    match timeout(MEET_DEADLINE, Init::meet(room, &terms, client.tasks())).await {
+    match timeout(MEET_DEADLINE, Init::meet(room, None, client.tasks())).await {
         Ok(Ok(init)) => Meeting::Met(Arc::new(init)),
         Ok(Err(error)) => Meeting::Missed(error.to_string()),
         Err(_) => Meeting::Missed("its first process does not come back".to_owned()),

@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{IdleCommand, LaunchConfig};
 use super::danger::capability;
-use super::launcher::Way;
 use super::paths::clean;
 use super::shortcomings::Lacking;
 
@@ -71,12 +70,7 @@ pub enum Sandbox {
 
 impl Sandbox {
     /// The configured container and its place on the host, with the gaps filled.
-    pub(super) fn harden(
-        self,
-        config: &LaunchConfig,
-        lacking: Lacking,
-        way: &Way,
-    ) -> (ContainerCreateBody, HostConfig) {
+    pub(super) fn harden(self, config: &LaunchConfig, lacking: Lacking) -> (ContainerCreateBody, HostConfig) {
         let (mut body, mut host) = (config.container.clone(), config.host.clone());
         if self == Self::Off {
             return (body, host);
@@ -84,8 +78,8 @@ impl Sandbox {
         keep_privileges(&mut host);
         self.keep_capabilities(&mut host);
         limit(&mut host, lacking);
-        // Ours is one, and one of the operator's own may be one, which has to be the first process.
-        if !lacking.init && !way.is_init() && config.idle_command == IdleCommand::default() {
+        // One of the operator's own may be an init itself, which has to be the first process.
+        if !lacking.init && config.idle_command == IdleCommand::default() {
             host.init.get_or_insert(true);
         }
         if host.cgroupns_mode.is_none_or(|mode| mode == HostConfigCgroupnsModeEnum::EMPTY)

@@ -26,8 +26,8 @@ pub(super) fn create_request(
 ) -> (CreateContainerOptions, ContainerCreateBody) {
     let name = name(config, spec).to_owned();
     let options = CreateContainerOptions { name: Some(name), platform: config.platform.query() };
-    let (configured, host) = sandbox.harden(config, lacking, way);
-    let (configured, host) = way.fit(configured, host);
+    let (configured, host) = sandbox.harden(config, lacking);
+    let (configured, host) = way.fit(config, configured, host);
     let mut labels: HashMap<String, String> = configured.labels.unwrap_or_default();
     labels.extend(spec.labels.iter().map(|(name, value)| (name.clone(), value.clone())));
     let body = ContainerCreateBody {

@@ -3,8 +3,10 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::pin::Pin;
 use std::time::Duration;
 
+use bytes::Buf as _;
 use coracle_init::{FromInit, Malformed, ToInit, VERSION};
 use rustix::fs::fstatfs;
 use rustix::net::{
@@ -12,13 +14,14 @@ use rustix::net::{
     SendFlags,
 };
 use rustix::pipe::{PipeFlags, pipe_with};
-use tokio::io::Interest;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::time::timeout;
 
 use super::stdio::Devices;
-use super::{Room, Terms, Token};
+use super::wires::{Frames, Road};
+use super::{Room, Streams, Token};
 
 /// For one peer to say hello. In a room that stays, others in the container can connect, too.
 const HELLO_DEADLINE: Duration = Duration::from_secs(5);
@@ -35,10 +38,10 @@ const DEVPTS: u64 = 0x1cd1;
 /// An init that has been greeted.
 pub(super) struct Met {
     /// What it says from here on.
-    pub(super) frames: pipe::Receiver,
-    /// What it is told, and descriptors.
-    pub(super) socket: UnixStream,
-    pub(super) devices: Devices,
+    pub(super) frames: Frames,
+    /// How it is told anything.
+    pub(super) road: Road,
+    pub(super) streams: Streams,
 }
 
 /// Why an init is not one.
@@ -57,10 +60,12 @@ pub(super) enum HandshakeError {
 }
 
 /// Waits for the init of a room. Whoever else connects to a room that stays is turned away.
-pub(super) async fn meet(room: &mut Room, terms: &Terms) -> Result<Met, HandshakeError> {
+pub(super) async fn meet(room: &mut Room, orphan_timeout: Option<Duration>) -> Result<Met, HandshakeError> {
     loop {
         let (socket, _) = room.listener()?.accept().await?;
-        let met = timeout(HELLO_DEADLINE, greet(socket, terms)).await.unwrap_or(Err(HandshakeError::Silent));
+        let met = timeout(HELLO_DEADLINE, greet(socket, room, orphan_timeout))
+            .await
+            .unwrap_or(Err(HandshakeError::Silent));
         match met {
             Err(error) if room.stays() => tracing::debug!(%error, "not the container's first process"),
             met => {
@@ -71,29 +76,76 @@ pub(super) async fn meet(room: &mut Room, terms: &Terms) -> Result<Met, Handshak
     }
 }
 
-async fn greet(socket: UnixStream, terms: &Terms) -> Result<Met, HandshakeError> {
+async fn greet(
+    socket: UnixStream,
+    room: &Room,
+    orphan_timeout: Option<Duration>,
+) -> Result<Met, HandshakeError> {
     let (shown, folder) = hello(&socket).await?;
     // From here on it can send nothing over the socket: what holds a descriptor that came from a container has to close
     // it one day, and closing some of them waits for whoever made them.
     rustix::net::shutdown(&socket, rustix::net::Shutdown::Read).map_err(io::Error::from)?;
-    if shown != Token::default()
-        && !aws_lc_rs::constant_time::verify_slices_are_equal(&shown, &terms.token).is_ok()
-    {
+    if aws_lc_rs::constant_time::verify_slices_are_equal(&shown, &room.expected()).is_err() {
         return Err(HandshakeError::Stranger);
     }
     let peer = socket.peer_cred()?;
     let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from)?;
     rustix::io::ioctl_fionbio(&ours, true).map_err(io::Error::from)?;
     let frames = pipe::Receiver::from_owned_fd(ours)?;
-    let orphan_timeout_ms =
-        terms.orphan_timeout.map_or(0, |span| u32::try_from(span.as_millis()).unwrap_or(u32::MAX).max(1));
-    let mut welcome = Vec::new();
-    ToInit::Welcome { version: VERSION, orphan_timeout_ms, token: terms.token }.encode(&mut welcome)?;
+    let welcome = welcome(orphan_timeout, room.token())?;
     let sent = send(&socket, &welcome, &[theirs.as_fd()]).await?;
     if sent < welcome.len() {
         return Err(io::Error::from(io::ErrorKind::WriteZero).into());
     }
-    Ok(Met { frames, socket, devices: Devices { folder, uid: peer.uid() } })
+    let streams = Streams::Descriptors(Devices { folder, uid: peer.uid() });
+    Ok(Met { frames: Frames::from_reader(frames), road: Road::Socket(socket), streams })
+}
+
+/// Waits for the hello of an init at the end of a stream of bytes. It is as new as its container.
+pub(super) async fn attach(
+    mut frames: Frames,
+    mut writer: Pin<Box<dyn AsyncWrite + Send>>,
+    orphan_timeout: Option<Duration>,
+) -> Result<Met, HandshakeError> {
+    let hello = async {
+        loop {
+            match first_words(&frames.received)? {
+                Some((_token, length)) => return Ok(length),
+                None if !frames.more().await? => {
+                    return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+                }
+                None => {}
+            }
+        }
+    };
+    let length = timeout(HELLO_DEADLINE, hello).await.unwrap_or(Err(HandshakeError::Silent))?;
+    frames.received.advance(length);
+    writer.write_all(&welcome(orphan_timeout, Token::default())?).await?;
+    writer.flush().await?;
+    Ok(Met { frames, road: Road::Bytes(writer), streams: Streams::Frames })
+}
+
+fn welcome(orphan_timeout: Option<Duration>, token: Token) -> Result<Vec<u8>, Malformed> {
+    let orphan_timeout_ms =
+        orphan_timeout.map_or(0, |span| u32::try_from(span.as_millis()).unwrap_or(u32::MAX).max(1));
+    let mut welcome = Vec::new();
+    ToInit::Welcome { version: VERSION, orphan_timeout_ms, token }.encode(&mut welcome)?;
+    Ok(welcome)
+}
+
+/// The token of a hello, and its length; `None` when more has to be received first.
+fn first_words(received: &[u8]) -> Result<Option<(Token, usize)>, HandshakeError> {
+    match FromInit::decode(received)? {
+        Some((FromInit::Hello { version_min, version_max, token }, length)) => {
+            if !(version_min..=version_max).contains(&VERSION) {
+                return Err(HandshakeError::Version(version_min, version_max));
+            }
+            Ok(Some((token, length)))
+        }
+        Some(_) => Err(Malformed("it does not begin with a hello").into()),
+        None if received.len() >= HELLO_BYTES_MAX => Err(Malformed("its hello has no end").into()),
+        None => Ok(None),
+    }
 }
 
 /// The hello: the token that the peer shows, and the folder of its terminals.
@@ -106,17 +158,11 @@ async fn hello(socket: &UnixStream) -> Result<(Token, Option<OwnedFd>), Handshak
         if taken == 0 {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
-        match FromInit::decode(&received)? {
-            Some((FromInit::Hello { version_min, version_max, token }, length))
-                if length == received.len() =>
-            {
-                if !(version_min..=version_max).contains(&VERSION) {
-                    return Err(HandshakeError::Version(version_min, version_max));
-                }
+        match first_words(&received)? {
+            Some((token, length)) if length == received.len() => {
                 return Ok((token, folder_of_terminals(descriptors)?));
             }
-            Some(_) => return Err(Malformed("it does not begin with a hello").into()),
-            None if received.len() >= HELLO_BYTES_MAX => return Err(Malformed("its hello has no end").into()),
+            Some(_) => return Err(Malformed("it says more than hello").into()),
             None => {}
         }
     }

@@ -7,6 +7,7 @@
 //! given to the init: what we read and write is never a container's to change or to block, and nothing lies in between.
 
 mod binary;
+mod framed;
 mod handshake;
 mod output;
 mod process;
@@ -15,11 +16,17 @@ mod room;
 mod stdio;
 mod wires;
 
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use coracle_init as protocol;
 use coracle_init::{Start, ToInit, Token};
+use futures::stream::BoxStream;
+use tokio::io::AsyncWrite;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -28,9 +35,12 @@ use tokio_util::task::TaskTracker;
 pub use binary::Architecture;
 pub use room::{Room, Rooms};
 
-use self::processes::Processes;
+use self::framed::Framed;
+use self::handshake::{HandshakeError, Met};
+use self::process::{InitProcess, Terminal};
+use self::processes::{ExitReceiver, Processes};
 use self::stdio::{Devices, Stdio};
-use self::wires::{Outbox, Parcel};
+use self::wires::{Frames, Outbox, Parcel};
 use super::{EngineError, Process, ProcessSpec, Program};
 
 /// From a program's start until the init says that it has begun. A busy machine, or a container that is paused.
@@ -38,62 +48,75 @@ const START_DEADLINE: Duration = Duration::from_secs(30);
 
 const START: &str = "start the program";
 
+/// How programs' streams get to us.
+#[derive(Debug)]
+enum Streams {
+    /// By descriptors, which we make.
+    Descriptors(Devices),
+    /// In frames, to and from descriptors that the init makes.
+    Frames,
+}
+
 /// An init that answers.
 #[derive(Debug)]
 pub struct Init {
     outbox: Outbox,
     processes: Arc<Processes>,
-    devices: Devices,
+    streams: Streams,
     /// Why it is over, once it is.
     over: watch::Receiver<Option<String>>,
-    room: Mutex<Room>,
+    room: Mutex<Option<Room>>,
     _tasks: DropGuard,
 }
 
-/// What an init is told when it says hello.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Terms {
-    /// How long it lives on without a server; `None` for ever.
-    pub orphan_timeout: Option<Duration>,
-    /// What it has to show to the next server.
-    pub token: Token,
-}
-
 impl Init {
-    /// Greets the init that connects in `room`. Its tasks run on `tasks` until this is dropped.
+    /// Greets the init that connects in `room`. Without a server it is to live on for `orphan_timeout`, or for ever. Its
+    /// tasks run on `tasks` until this is dropped.
     ///
     /// # Errors
     /// What it did wrong. Not before a deadline is set around this: it may never come.
-    pub async fn meet(mut room: Room, terms: &Terms, tasks: &TaskTracker) -> Result<Self, EngineError> {
-        let met = handshake::meet(&mut room, terms).await;
-        let met = met.map_err(|error| EngineError::Unsupported {
-            action: "talk to the container's first process",
-            reason: error.to_string(),
-        })?;
+    pub async fn meet(
+        mut room: Room,
+        orphan_timeout: Option<Duration>,
+        tasks: &TaskTracker,
+    ) -> Result<Self, EngineError> {
+        let met = handshake::meet(&mut room, orphan_timeout).await.map_err(not_one)?;
+        Ok(Self::of(met, Some(room), tasks))
+    }
+
+    /// Greets the init at the end of a stream of bytes, where everything travels in frames. As [`Init::meet`].
+    ///
+    /// # Errors
+    /// What it did wrong.
+    pub async fn attach(
+        said: BoxStream<'static, io::Result<Bytes>>,
+        writer: Pin<Box<dyn AsyncWrite + Send>>,
+        orphan_timeout: Option<Duration>,
+        tasks: &TaskTracker,
+    ) -> Result<Self, EngineError> {
+        let met = handshake::attach(Frames::from_stream(said), writer, orphan_timeout).await;
+        Ok(Self::of(met.map_err(not_one)?, None, tasks))
+    }
+
+    fn of(met: Met, room: Option<Room>, tasks: &TaskTracker) -> Self {
+        let Met { frames, road, streams } = met;
         let processes = Arc::new(Processes::default());
         let stop = CancellationToken::new();
         let (over_sender, over) = watch::channel(None);
         let (outbox, queue) = wires::outbox();
-        let work = wires::run(met.frames, met.socket, queue, Arc::clone(&processes), outbox.clone());
+        let work = wires::run(frames, road, queue, Arc::clone(&processes), outbox.clone());
         tasks.spawn({
             let (stop, processes) = (stop.clone(), Arc::clone(&processes));
             async move {
                 let reason = tokio::select! {
                     reason = work => reason,
-                    () = stop.cancelled() => return,
+                    () = stop.cancelled() => "nobody talks to it any more".to_owned(),
                 };
                 processes.close(&reason);
                 over_sender.send_replace(Some(reason));
             }
         });
-        Ok(Self {
-            outbox,
-            processes,
-            devices: met.devices,
-            over,
-            room: Mutex::new(room),
-            _tasks: stop.drop_guard(),
-        })
+        Self { outbox, processes, streams, over, room: Mutex::new(room), _tasks: stop.drop_guard() }
     }
 
     /// Starts a program.
@@ -101,42 +124,73 @@ impl Init {
     /// # Errors
     /// The init refuses, is gone, or does not answer.
     pub async fn exec(&self, spec: &ProcessSpec) -> Result<Process, EngineError> {
-        let failed = |error: std::io::Error| EngineError::Failed {
+        match &self.streams {
+            Streams::Descriptors(devices) => self.exec_with_descriptors(spec, devices).await,
+            Streams::Frames => self.exec_with_frames(spec).await,
+        }
+    }
+
+    async fn exec_with_descriptors(
+        &self,
+        spec: &ProcessSpec,
+        devices: &Devices,
+    ) -> Result<Process, EngineError> {
+        let made = if spec.terminal.is_some() { stdio::terminal(devices) } else { stdio::pipes(devices) };
+        let Stdio { stdin, output, terminal, theirs } = made.map_err(|error| EngineError::Failed {
             action: START,
             reason: format!("its streams could not be made: {error}"),
             is_answer: false,
-        };
-        let Stdio { stdin, output, terminal, theirs } = if spec.terminal.is_some() {
-            stdio::terminal(&self.devices).map_err(failed)?
-        } else {
-            stdio::pipes(&self.devices).map_err(failed)?
-        };
-        let mut entry = self.processes.enter(&self.outbox).map_err(|reason| EngineError::Gone { reason })?;
-        let exit = entry.exit();
-        let start = Box::new(start_of(spec));
-        let mut bytes = Vec::new();
-        ToInit::Start { process: entry.number(), start }.encode(&mut bytes).map_err(|_| {
-            EngineError::Unsupported { action: START, reason: "its arguments are too long".to_owned() }
         })?;
-        let number = entry.number();
+        let (number, exit) = self.begin(spec, None, theirs).await?;
+        let terminal = terminal.map_or(Terminal::Theirs, Terminal::Ours);
+        let control = InitProcess { number, outbox: self.outbox.clone(), exit: exit.clone(), terminal };
+        Ok(Process { stdin, output: output.until_end(exit), control: Arc::new(control) })
+    }
+
+    async fn exec_with_frames(&self, spec: &ProcessSpec) -> Result<Process, EngineError> {
+        let is_terminal = spec.terminal.is_some();
+        let framed = Framed::new(!is_terminal);
+        let (number, exit) = self.begin(spec, Some(&framed), Vec::new()).await?;
+        let control = InitProcess { number, outbox: self.outbox.clone(), exit, terminal: Terminal::Theirs };
+        Ok(Process {
+            stdin: Box::pin(Arc::clone(&framed).input(number, &self.outbox, is_terminal)),
+            output: framed.output(number, self.outbox.clone()),
+            control: Arc::new(control),
+        })
+    }
+
+    /// Asks for a program and waits until it has begun.
+    async fn begin(
+        &self,
+        spec: &ProcessSpec,
+        framed: Option<&Arc<Framed>>,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<(u32, ExitReceiver), EngineError> {
+        let entry = self.processes.enter(&self.outbox, framed);
+        let mut entry = entry.map_err(|reason| EngineError::Gone { reason })?;
+        let (number, exit) = (entry.number(), entry.exit());
+        let mut bytes = Vec::new();
+        let start = ToInit::Start { process: number, start: Box::new(start_of(spec)) };
+        start.encode(&mut bytes).map_err(|_| EngineError::Unsupported {
+            action: START,
+            reason: "its arguments and variables are too long".to_owned(),
+        })?;
         let begun = async {
-            self.outbox.send(Parcel { bytes, descriptors: theirs }).await?;
+            self.outbox.send(Parcel { bytes, descriptors }).await?;
             entry.asked_for();
             entry.begun().await
         };
         match timeout(START_DEADLINE, begun).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(error),
-            Err(_) => return Err(EngineError::TimedOut { action: START, after: START_DEADLINE }),
+            Ok(begun) => begun.map(|()| (number, exit)),
+            Err(_) => Err(EngineError::TimedOut { action: START, after: START_DEADLINE }),
         }
-        let control =
-            process::InitProcess { number, outbox: self.outbox.clone(), exit: exit.clone(), terminal };
-        Ok(Process { stdin, output: output.until_end(exit), control: Arc::new(control) })
     }
 
     /// Its container is removed, and nobody comes back to its room.
     pub fn forget_room(&self) {
-        self.room.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        if let Some(room) = self.room.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            room.clear();
+        }
     }
 
     /// Waits until it cannot be talked to any more, and tells why. Cancel safe.
@@ -145,6 +199,10 @@ impl Init {
         let reason = over.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
         reason.unwrap_or_else(|| "nobody talks to it any more".to_owned())
     }
+}
+
+fn not_one(error: HandshakeError) -> EngineError {
+    EngineError::Unsupported { action: "talk to the container's first process", reason: error.to_string() }
 }
 
 /// What the init is asked for.

@@ -17,14 +17,25 @@ pub(super) struct InitProcess {
     pub(super) number: u32,
     pub(super) outbox: Outbox,
     pub(super) exit: ExitReceiver,
-    /// Our end of its terminal.
-    pub(super) terminal: Option<Arc<Master>>,
+    pub(super) terminal: Terminal,
+}
+
+/// Whose a program's terminal is, if it has one.
+#[derive(Debug)]
+pub(super) enum Terminal {
+    /// We have its other end.
+    Ours(Arc<Master>),
+    /// The init has, and knows whether there is one.
+    Theirs,
 }
 
 #[async_trait]
 impl ProcessControl for InitProcess {
     async fn resize(&self, size: TerminalSize) -> Result<(), EngineError> {
-        let Some(terminal) = &self.terminal else { return Ok(()) };
+        let Terminal::Ours(terminal) = &self.terminal else {
+            let (columns, rows) = (size.columns(), size.rows());
+            return self.outbox.say(&ToInit::Resize { process: self.number, columns, rows }).await;
+        };
         let size = Winsize { ws_row: size.rows(), ws_col: size.columns(), ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(terminal.descriptor(), size).map_err(|error| EngineError::Failed {
             action: "resize the terminal",

@@ -1,12 +1,13 @@
 //! The programs of one container, by the numbers that the init knows them by.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use coracle_init::{Exit, FromInit, Malformed, ToInit};
 use tokio::sync::{oneshot, watch};
 
 use super::START;
+use super::framed::Framed;
 use super::wires::Outbox;
 use crate::engine::{EngineError, Signal};
 
@@ -23,6 +24,8 @@ pub(super) struct Processes {
 struct Books {
     last: u32,
     running: HashMap<u32, Running>,
+    /// Streams in frames of programs that have ended, for as long as somebody reads them.
+    leaving: HashMap<u32, Weak<Framed>>,
     /// Why there will be no more.
     closed: Option<String>,
 }
@@ -32,6 +35,8 @@ struct Running {
     /// Until it has begun.
     begun: Option<oneshot::Sender<Result<(), String>>>,
     exit: watch::Sender<Option<Exit>>,
+    /// Its streams, where they are not descriptors.
+    framed: Option<Weak<Framed>>,
     /// Whoever wanted it has gone before it began.
     is_unwanted: bool,
 }
@@ -63,7 +68,11 @@ enum Standing {
 
 impl Processes {
     /// Makes room for one more.
-    pub(super) fn enter(self: &Arc<Self>, outbox: &Outbox) -> Result<Entry, String> {
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        outbox: &Outbox,
+        framed: Option<&Arc<Framed>>,
+    ) -> Result<Entry, String> {
         let mut books = self.books();
         if let Some(reason) = &books.closed {
             return Err(reason.clone());
@@ -72,9 +81,9 @@ impl Processes {
         let number = books.last;
         let (begun_sender, begun) = oneshot::channel();
         let (exit_sender, exit) = watch::channel(None);
-        books
-            .running
-            .insert(number, Running { begun: Some(begun_sender), exit: exit_sender, is_unwanted: false });
+        let framed = framed.map(Arc::downgrade);
+        let running = Running { begun: Some(begun_sender), exit: exit_sender, framed, is_unwanted: false };
+        books.running.insert(number, running);
         let guard = Unwanted {
             processes: Arc::clone(self),
             outbox: outbox.clone(),
@@ -109,10 +118,20 @@ impl Processes {
                     return Err(Malformed("a program ends before it has begun"));
                 }
                 running.exit.send_replace(Some(*exit));
+                if let Some(framed) = running.framed {
+                    books.leaving.retain(|_, framed| framed.strong_count() > 0);
+                    books.leaving.insert(*process, framed);
+                }
             }
             FromInit::Hello { .. } => return Err(Malformed("a second hello")),
-            FromInit::Output { .. } | FromInit::OutputEnd { .. } | FromInit::Credit { .. } => {
-                return Err(Malformed("streams in frames, where they have descriptors"));
+            FromInit::Output { process, stream, bytes } => {
+                books.framed(*process).map_or(Ok(()), |framed| framed.arrive(*stream, bytes))?;
+            }
+            FromInit::OutputEnd { process, stream } => {
+                books.framed(*process).inspect(|framed| framed.end(*stream));
+            }
+            FromInit::Credit { process, bytes } => {
+                books.framed(*process).map_or(Ok(()), |framed| framed.grant(*bytes))?;
             }
         }
         Ok(())
@@ -122,11 +141,24 @@ impl Processes {
     pub(super) fn close(&self, reason: &str) {
         let mut books = self.books();
         books.closed = Some(reason.to_owned());
-        books.running.clear();
+        let running = books.running.drain().filter_map(|(_, running)| running.framed).collect::<Vec<_>>();
+        let leaving = books.leaving.drain().map(|(_, framed)| framed).collect::<Vec<_>>();
+        for framed in running.into_iter().chain(leaving).filter_map(|framed| framed.upgrade()) {
+            framed.break_off();
+        }
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Books {
+    /// The streams of a program; `None` for one whose streams nobody has any more.
+    fn framed(&self, process: u32) -> Option<Arc<Framed>> {
+        let leaving = || self.leaving.get(&process);
+        let framed = self.running.get(&process).map_or_else(leaving, |running| running.framed.as_ref());
+        framed.and_then(Weak::upgrade)
     }
 }
 

@@ -44,6 +44,8 @@ pub struct Room {
     folder: PathBuf,
     /// By which the init is known that was there first.
     token: Token,
+    /// What the init has to show now: the token, or zeros when it is the first to come.
+    expected: Token,
     listener: Option<UnixListener>,
     stays: bool,
 }
@@ -64,7 +66,8 @@ impl Rooms {
         let folder = self.folder.join(&name);
         let binary = self.binary(architecture)?;
         DirBuilder::new().mode(ROOM_MODE).create(&folder)?;
-        let mut room = Room { name, folder, token: rand::rng().random(), listener: None, stays: false };
+        let (token, expected) = (rand::rng().random(), Token::default());
+        let mut room = Room { name, folder, token, expected, listener: None, stays: false };
         // The umask may have taken something away.
         fs::set_permissions(&room.folder, Permissions::from_mode(ROOM_MODE))?;
         fs::hard_link(binary, room.folder.join(BINARY))?;
@@ -82,8 +85,10 @@ impl Rooms {
         }
         let folder = self.folder.join(name);
         let token = fs::read(folder.with_extension(TOKEN))?.try_into();
-        let token = token.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "its token is damaged"))?;
-        let mut room = Room { name: name.to_owned(), folder, token, listener: None, stays: true };
+        let token: Token =
+            token.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "its token is damaged"))?;
+        let mut room =
+            Room { name: name.to_owned(), folder, token, expected: token, listener: None, stays: true };
         room.listen()?;
         Ok(room)
     }
@@ -136,10 +141,13 @@ impl Room {
         &self.folder
     }
 
-    /// What its init has to show when it comes back.
-    #[must_use]
-    pub fn token(&self) -> Token {
+    /// What its init is to show when it comes back.
+    pub(super) fn token(&self) -> Token {
         self.token
+    }
+
+    pub(super) fn expected(&self) -> Token {
+        self.expected
     }
 
     /// Its container outlives us: the room stays, too.
@@ -239,7 +247,7 @@ mod tests {
 
         let mut found = rooms.find(&name).unwrap();
 
-        assert_eq!(found.token(), token);
+        assert_eq!((found.token(), found.expected()), (token, token));
         assert!(found.folder().join(SOCKET).exists());
         assert!(rooms.find("../a").is_err());
         found.clear();

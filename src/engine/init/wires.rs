@@ -2,13 +2,17 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::pin::Pin;
 use std::sync::Arc;
 
-use bytes::{Buf as _, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use coracle_init::{FromInit, ToInit};
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use futures::stream::{BoxStream, StreamExt as _};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
+use tokio_util::io::ReaderStream;
+use tokio_util::sync::PollSender;
 
 use super::handshake;
 use super::processes::Processes;
@@ -50,71 +54,118 @@ impl Outbox {
         self.send(encoded(frame)).await
     }
 
+    /// For whoever has to poll.
+    pub(super) fn poll_sender(&self) -> PollSender<Parcel> {
+        PollSender::new(self.0.clone())
+    }
+
     /// Never waits; for what may be lost.
     pub(super) fn try_say(&self, frame: &ToInit<'_>) {
         drop(self.0.try_send(encoded(frame)));
     }
 }
 
-/// A frame of fixed length always fits.
-fn encoded(frame: &ToInit<'_>) -> Parcel {
+/// A frame whose data is bounded always fits.
+pub(super) fn encoded(frame: &ToInit<'_>) -> Parcel {
     let mut parcel = Parcel::default();
     frame.encode(&mut parcel.bytes).ok();
     parcel
 }
 
+/// What frames to an init travel on.
+pub(super) enum Road {
+    /// With descriptors.
+    Socket(UnixStream),
+    /// Without.
+    Bytes(Pin<Box<dyn AsyncWrite + Send>>),
+}
+
 /// Carries both ways until one breaks, and tells why.
 pub(super) async fn run(
-    frames: impl AsyncRead + Send + Unpin,
-    socket: UnixStream,
+    frames: Frames,
+    road: Road,
     queue: Queue,
     processes: Arc<Processes>,
     outbox: Outbox,
 ) -> String {
     tokio::select! {
         reason = read(frames, &processes, &outbox) => reason,
-        error = write(&socket, queue) => format!("its first process does not listen any more: {error}"),
+        error = write(road, queue) => format!("its first process does not listen any more: {error}"),
     }
 }
 
-async fn read(mut frames: impl AsyncRead + Send + Unpin, processes: &Processes, outbox: &Outbox) -> String {
-    let mut received = BytesMut::with_capacity(READ_BYTES);
+async fn read(mut frames: Frames, processes: &Processes, outbox: &Outbox) -> String {
     loop {
-        match frames.read_buf(&mut received).await {
-            Ok(0) => return "its first process has ended".to_owned(),
-            Ok(_) => {}
-            Err(error) => return format!("its first process cannot be heard: {error}"),
-        }
         loop {
-            let taken = match FromInit::decode(&received) {
+            let taken = match FromInit::decode(&frames.received) {
                 Ok(None) => break,
                 Ok(Some((frame, length))) => processes.take(&frame, outbox).map(|()| length),
                 Err(malformed) => Err(malformed),
             };
             match taken {
-                Ok(length) => received.advance(length),
+                Ok(length) => frames.received.advance(length),
                 Err(malformed) => return format!("its first process says what makes no sense: {malformed}"),
             }
+        }
+        match frames.more().await {
+            Ok(true) => {}
+            Ok(false) => return "its first process has ended".to_owned(),
+            Err(error) => return format!("its first process cannot be heard: {error}"),
         }
     }
 }
 
-async fn write(socket: &UnixStream, mut queue: Queue) -> io::Error {
-    while let Some(Parcel { bytes, descriptors }) = queue.recv().await {
-        let borrowed: Vec<_> = descriptors.iter().map(|descriptor| descriptor.as_fd()).collect();
-        let mut rest = bytes.as_slice();
-        let mut with = borrowed.as_slice();
-        while !rest.is_empty() {
-            match handshake::send(socket, rest, with).await {
-                Ok(0) => return io::ErrorKind::WriteZero.into(),
-                Ok(count) => {
-                    rest = rest.get(count..).unwrap_or_default();
-                    with = &[];
-                }
-                Err(error) => return error,
-            }
+/// What an init says.
+pub(super) struct Frames {
+    source: BoxStream<'static, io::Result<Bytes>>,
+    pub(super) received: BytesMut,
+}
+
+impl Frames {
+    pub(super) fn from_stream(source: BoxStream<'static, io::Result<Bytes>>) -> Self {
+        Self { source, received: BytesMut::new() }
+    }
+
+    pub(super) fn from_reader(reader: impl AsyncRead + Send + 'static) -> Self {
+        Self::from_stream(ReaderStream::with_capacity(reader, READ_BYTES).boxed())
+    }
+
+    /// Receives more; `false` at the end. Cancel safe.
+    pub(super) async fn more(&mut self) -> io::Result<bool> {
+        let Some(bytes) = self.source.next().await else { return Ok(false) };
+        self.received.extend_from_slice(&bytes?);
+        Ok(true)
+    }
+}
+
+async fn write(mut road: Road, mut queue: Queue) -> io::Error {
+    while let Some(parcel) = queue.recv().await {
+        let written = match &mut road {
+            Road::Socket(socket) => write_to_socket(socket, parcel).await,
+            Road::Bytes(writer) => write_bytes(writer, parcel).await,
+        };
+        if let Err(error) = written {
+            return error;
         }
     }
     // Nobody has anything to say, but the init may.
     std::future::pending().await
+}
+
+async fn write_bytes(writer: &mut Pin<Box<dyn AsyncWrite + Send>>, parcel: Parcel) -> io::Result<()> {
+    writer.write_all(&parcel.bytes).await?;
+    writer.flush().await
+}
+
+async fn write_to_socket(socket: &UnixStream, Parcel { bytes, descriptors }: Parcel) -> io::Result<()> {
+    let borrowed: Vec<_> = descriptors.iter().map(OwnedFd::as_fd).collect();
+    let (mut rest, mut with) = (bytes.as_slice(), borrowed.as_slice());
+    while !rest.is_empty() {
+        match handshake::send(socket, rest, with).await? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            count => rest = rest.get(count..).unwrap_or_default(),
+        }
+        with = &[];
+    }
+    Ok(())
 }

@@ -1,0 +1,250 @@
+//! A program's standard streams where they travel in frames: each output, and the input, within a window of its own.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Bytes, BytesMut};
+use coracle_init::{DATA_BYTES_MAX, Malformed, OutputStream, ToInit, WINDOW_BYTES};
+use futures::stream::{BoxStream, StreamExt as _, unfold};
+use tokio::io::AsyncWrite;
+use tokio::sync::Notify;
+use tokio_util::sync::PollSender;
+
+use super::wires::{Outbox, Parcel, encoded};
+use crate::engine::Output;
+
+/// So much is taken before the init is granted more of it: a frame per chunk would be as many frames back.
+const CREDIT_BYTES_MIN: u32 = WINDOW_BYTES / 2;
+
+/// What the frames of one program go through.
+#[derive(Debug)]
+pub(super) struct Framed {
+    state: Mutex<State>,
+    /// There is output, or no more of it.
+    arrived: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    stdout: Window,
+    stderr: Window,
+    /// Bytes that the init takes yet.
+    stdin_credit: u32,
+    stdin_waker: Option<Waker>,
+    /// The init is gone.
+    is_broken: bool,
+}
+
+/// One output, on its way to the client.
+#[derive(Debug)]
+struct Window {
+    waiting: BytesMut,
+    /// What the init may send yet.
+    granted: u32,
+    /// What was taken and not granted again.
+    taken: u32,
+    has_ended: bool,
+}
+
+impl Framed {
+    /// Without standard error for a program on a terminal.
+    pub(super) fn new(has_stderr: bool) -> Arc<Self> {
+        let window =
+            |has_ended| Window { waiting: BytesMut::new(), granted: WINDOW_BYTES, taken: 0, has_ended };
+        let state = State {
+            stdout: window(false),
+            stderr: window(!has_stderr),
+            stdin_credit: WINDOW_BYTES,
+            stdin_waker: None,
+            is_broken: false,
+        };
+        Arc::new(Self { state: Mutex::new(state), arrived: Notify::new() })
+    }
+
+    /// Output that came. More than was granted is against the protocol: it is all that bounds our memory.
+    pub(super) fn arrive(&self, stream: OutputStream, bytes: &[u8]) -> Result<(), Malformed> {
+        let mut state = self.state();
+        let window = state.window(stream);
+        let count = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        if window.has_ended {
+            return Err(Malformed("output after its end"));
+        }
+        window.granted =
+            window.granted.checked_sub(count).ok_or(Malformed("more output than was granted"))?;
+        window.waiting.extend_from_slice(bytes);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// There is no more of an output.
+    pub(super) fn end(&self, stream: OutputStream) {
+        self.state().window(stream).has_ended = true;
+        self.arrived.notify_one();
+    }
+
+    /// So much more input may be sent.
+    pub(super) fn grant(&self, bytes: u32) -> Result<(), Malformed> {
+        let mut state = self.state();
+        let credit = state.stdin_credit.checked_add(bytes).filter(|credit| *credit <= WINDOW_BYTES);
+        state.stdin_credit = credit.ok_or(Malformed("more input is granted than the window has"))?;
+        state.stdin_waker.take().map(Waker::wake);
+        Ok(())
+    }
+
+    /// The init is gone.
+    pub(super) fn break_off(&self) {
+        let mut state = self.state();
+        state.is_broken = true;
+        state.stdin_waker.take().map(Waker::wake);
+        self.arrived.notify_one();
+    }
+
+    /// The output of the program `process` until its end.
+    pub(super) fn output(
+        self: Arc<Self>,
+        process: u32,
+        outbox: Outbox,
+    ) -> BoxStream<'static, io::Result<Output>> {
+        let reader = Reader { framed: self, process, outbox, is_over: false };
+        unfold(reader, |mut reader| async move {
+            let item = reader.next().await?;
+            Some((item, reader))
+        })
+        .boxed()
+    }
+
+    /// The input of the program `process`. A terminal's has no end but the terminal's.
+    pub(super) fn input(self: Arc<Self>, process: u32, outbox: &Outbox, is_terminal: bool) -> Input {
+        Input { framed: self, process, outbox: outbox.poll_sender(), has_end: !is_terminal }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn window(&mut self, stream: OutputStream) -> &mut Window {
+        match stream {
+            OutputStream::Stdout => &mut self.stdout,
+            OutputStream::Stderr => &mut self.stderr,
+        }
+    }
+
+    /// What came of the first output that has anything, and what the init is to be granted for it.
+    fn take(&mut self) -> Option<(OutputStream, Bytes, u32)> {
+        let stream = [OutputStream::Stderr, OutputStream::Stdout]
+            .into_iter()
+            .find(|stream| !self.window(*stream).waiting.is_empty())?;
+        let window = self.window(stream);
+        let bytes = window.waiting.split().freeze();
+        window.taken += u32::try_from(bytes.len()).unwrap_or_default();
+        let grant = if window.taken >= CREDIT_BYTES_MIN { std::mem::take(&mut window.taken) } else { 0 };
+        window.granted += grant;
+        Some((stream, bytes, grant))
+    }
+
+    fn has_ended(&self) -> bool {
+        self.stdout.has_ended && self.stderr.has_ended
+    }
+}
+
+/// Reads the output.
+struct Reader {
+    framed: Arc<Framed>,
+    process: u32,
+    outbox: Outbox,
+    is_over: bool,
+}
+
+impl Reader {
+    async fn next(&mut self) -> Option<io::Result<Output>> {
+        loop {
+            let (taken, has_ended, is_broken) = {
+                let mut state = self.framed.state();
+                (state.take(), state.has_ended(), state.is_broken)
+            };
+            match taken {
+                _ if self.is_over => return None,
+                Some((stream, bytes, grant)) => {
+                    if grant > 0 {
+                        let credit = ToInit::Credit { process: self.process, stream, bytes: grant };
+                        // An init that is gone needs none.
+                        drop(self.outbox.say(&credit).await);
+                    }
+                    return Some(Ok(match stream {
+                        OutputStream::Stdout => Output::Stdout(bytes),
+                        OutputStream::Stderr => Output::Stderr(bytes),
+                    }));
+                }
+                None if has_ended => return None,
+                None if is_broken => {
+                    self.is_over = true;
+                    let reason = "the container's first process is gone";
+                    return Some(Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason)));
+                }
+                None => self.framed.arrived.notified().await,
+            }
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if !self.framed.state().has_ended() {
+            self.outbox.try_say(&ToInit::Release { process: self.process });
+        }
+    }
+}
+
+/// Writes the input.
+pub(super) struct Input {
+    framed: Arc<Framed>,
+    process: u32,
+    outbox: PollSender<Parcel>,
+    has_end: bool,
+}
+
+impl Input {
+    /// How much may be sent now.
+    fn poll_credit(&self, cx: &Context<'_>) -> Poll<io::Result<u32>> {
+        let mut state = self.framed.state();
+        match state.stdin_credit {
+            _ if state.is_broken => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            0 => {
+                state.stdin_waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            credit => Poll::Ready(Ok(credit)),
+        }
+    }
+}
+
+impl AsyncWrite for Input {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let credit = ready!(self.poll_credit(cx))?;
+        ready!(self.outbox.poll_reserve(cx)).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        let room = usize::try_from(credit).unwrap_or(usize::MAX).min(DATA_BYTES_MAX);
+        let taken = bytes.get(..room.min(bytes.len())).unwrap_or_default();
+        let parcel = encoded(&ToInit::Stdin { process: self.process, bytes: taken });
+        self.outbox.send_item(parcel).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        self.framed.state().stdin_credit -= u32::try_from(taken.len()).unwrap_or_default();
+        Poll::Ready(Ok(taken.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.has_end {
+            ready!(self.outbox.poll_reserve(cx)).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+            let parcel = encoded(&ToInit::StdinEnd { process: self.process });
+            self.outbox.send_item(parcel).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+            self.has_end = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
