@@ -1,5 +1,40 @@
-//! The first process of a container.
+//! The first process of a container: starts programs on the server's request, reaps what ends, and ends when there is
+//! no server any more. One thread, one poll; programs get nothing of it but what is theirs.
 
-fn main() {
-    println!("hello");
+mod args;
+mod connection;
+mod fork;
+mod launch;
+mod login;
+mod passwd;
+mod processes;
+mod queue;
+mod reaper;
+mod service;
+mod signals;
+mod socket;
+mod terminal;
+mod terminal_modes;
+mod users;
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+/// The command line is none that we know.
+const BAD_USAGE: u8 = 64;
+
+/// The system refused what we cannot do without.
+const FAILED: u8 = 1;
+
+fn main() -> ExitCode {
+    let (text, status) = match args::parse(std::env::args_os().skip(1)) {
+        Ok(mode) => match service::run(mode) {
+            Ok(status) => return ExitCode::from(status),
+            Err(error) => (error.to_string(), FAILED),
+        },
+        Err(usage) => (usage.to_owned(), BAD_USAGE),
+    };
+    // Nobody may be there to read it.
+    drop(writeln!(io::stderr(), "coracle-init: {text}"));
+    ExitCode::from(status)
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle::engine::docker::{Config, Docker, Endpoint, ImagePullPolicy, SignalPath};
+use coracle::engine::docker::{Config, Docker, Endpoint, ImagePullPolicy, Launcher, SignalPath};
 use coracle::engine::fake::FakeEngine;
 use coracle::engine::{
     Container, ContainerSpec, Engine, EngineError, ExitStatus, LABEL_CONNECTION, LABEL_INSTANCE,
@@ -13,6 +13,7 @@ use coracle::engine::{
 };
 use coracle::ids::{ConnectionId, InstanceId};
 use futures::StreamExt as _;
+use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
@@ -23,6 +24,8 @@ pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 pub(crate) struct Bench {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) instance: InstanceId,
+    /// Where inits meet the server.
+    folder: Option<TempDir>,
 }
 
 pub(crate) fn config(image: &str) -> Config {
@@ -52,7 +55,7 @@ pub(crate) fn bench_by_exec(config: &Config) -> Bench {
 }
 
 pub(crate) fn bench_of(docker: Docker) -> Bench {
-    Bench { engine: Arc::new(docker), instance: InstanceId::random() }
+    Bench { engine: Arc::new(docker), instance: InstanceId::random(), folder: None }
 }
 
 pub(crate) fn guest() -> Bench {
@@ -71,8 +74,26 @@ pub(crate) fn tiny_by_exec() -> Bench {
     bench_by_exec(&config("coracle/tiny:latest"))
 }
 
+/// With an init that connects to a socket.
+pub(crate) fn guest_by_init() -> Bench {
+    by_init("coracle/guest:latest")
+}
+
+pub(crate) fn tiny_by_init() -> Bench {
+    by_init("coracle/tiny:latest")
+}
+
+fn by_init(image: &str) -> Bench {
+    let mut config = config(image);
+    config.config.launcher = Launcher::Init;
+    let folder = TempDir::with_prefix("coracle-conformance-").expect("a temporary folder");
+    let docker =
+        Docker::new(&config).expect("a good configuration").with_init_folder(folder.path().join("init"));
+    Bench { folder: Some(folder), ..bench_of(docker) }
+}
+
 pub(crate) fn fake() -> Bench {
-    Bench { engine: Arc::new(FakeEngine::new()), instance: InstanceId::random() }
+    Bench { engine: Arc::new(FakeEngine::new()), instance: InstanceId::random(), folder: None }
 }
 
 /// Runs a behaviour with a deadline, removes what it left, and fails if it left anything.
@@ -94,6 +115,11 @@ pub(crate) async fn on<F: Future<Output = ()> + Send + 'static>(
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
     assert!(left.is_empty(), "{} containers were left behind", left.len());
+    if let Some(folder) = &bench.folder {
+        let rooms = std::fs::read_dir(folder.path().join("init")).expect("a folder of rooms").flatten();
+        let rooms = rooms.filter(|entry| entry.path().is_dir()).count();
+        assert_eq!(rooms, 0, "rooms were left behind");
+    }
 }
 
 impl Bench {

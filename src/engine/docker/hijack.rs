@@ -1,5 +1,5 @@
-//! The streams of an exec: an HTTP/1.1 request that the engine answers with an upgrade, and then the bare connection
-//! (Docker Engine API, exec start). bollard's own would guess from the first byte whether output is multiplexed.
+//! The streams of an exec, or of a container's first process: an HTTP/1.1 request that the engine answers with an upgrade,
+//! and then the bare connection (Docker Engine API, exec start and attach). bollard's own would guess from the first byte whether output is multiplexed.
 
 use std::io;
 use std::pin::Pin;
@@ -23,6 +23,7 @@ use super::connector::Socket;
 use super::demux::Demultiplexer;
 use super::error::{answered, quote};
 use crate::engine::{EngineError, Output, TerminalSize};
+use crate::ids::ContainerId;
 
 /// The engine answers before it starts the program.
 const START_DEADLINE: Duration = Duration::from_secs(30);
@@ -37,6 +38,7 @@ const ROOM_BYTES_MIN: usize = 8 * 1024;
 const ERROR_BYTES_MAX: usize = 64 * 1024;
 
 const START: &str = "start the program";
+const ATTACH: &str = "attach to the container";
 
 /// Whether the program has a terminal, and its size where the engine takes it this early.
 #[derive(Clone, Copy, Debug)]
@@ -50,30 +52,53 @@ pub(super) type Streams = (Pin<Box<dyn AsyncWrite + Send>>, BoxStream<'static, i
 
 /// Starts an exec and takes its connection over.
 pub(super) async fn start(client: &Client, exec: &str, mode: Mode) -> Result<Streams, EngineError> {
-    match timeout(START_DEADLINE, request(client, exec, mode)).await {
-        Ok(streams) => streams,
-        Err(_) => Err(EngineError::TimedOut { action: START, after: START_DEADLINE }),
-    }
-}
-
-async fn request(client: &Client, exec: &str, mode: Mode) -> Result<Streams, EngineError> {
     let mut body = serde_json::json!({ "Detach": false, "Tty": matches!(mode, Mode::Terminal(_)) });
     if let (Mode::Terminal(size), true, Some(fields)) =
         (mode, client.takes_console_size(), body.as_object_mut())
     {
         fields.insert("ConsoleSize".to_owned(), serde_json::json!([size.rows(), size.columns()]));
     }
-    let failed = |reason: String| EngineError::Failed { action: START, reason, is_answer: false };
-    let request = Request::post(format!("/v{}/exec/{exec}/start", client.version().await?))
+    let path = format!("exec/{exec}/start");
+    upgrade(client, START, &path, Bytes::from(body.to_string()), mode).await
+}
+
+/// Takes over the streams of a container's first process, whose output is multiplexed.
+pub(super) async fn attach(client: &Client, container: &ContainerId) -> Result<Streams, EngineError> {
+    let path = format!("containers/{container}/attach?stream=1&stdin=1&stdout=1&stderr=1");
+    upgrade(client, ATTACH, &path, Bytes::new(), Mode::Multiplexed).await
+}
+
+async fn upgrade(
+    client: &Client,
+    action: &'static str,
+    path: &str,
+    body: Bytes,
+    mode: Mode,
+) -> Result<Streams, EngineError> {
+    match timeout(START_DEADLINE, request(client, action, path, body, mode)).await {
+        Ok(streams) => streams,
+        Err(_) => Err(EngineError::TimedOut { action, after: START_DEADLINE }),
+    }
+}
+
+async fn request(
+    client: &Client,
+    action: &'static str,
+    path: &str,
+    body: Bytes,
+    mode: Mode,
+) -> Result<Streams, EngineError> {
+    let failed = |reason: String| EngineError::Failed { action, reason, is_answer: false };
+    let request = Request::post(format!("/v{}/{path}", client.version().await?))
         .header(CONTENT_TYPE, "application/json")
         .header(CONNECTION, "Upgrade")
         .header(UPGRADE, "tcp")
-        .body(Full::new(Bytes::from(body.to_string())))
+        .body(Full::new(body))
         .map_err(|error| failed(error.to_string()))?;
     let sent = client.connector().request(request).await;
-    let response = sent.map_err(|error| client.understand(START, &error.into()))?;
+    let response = sent.map_err(|error| client.understand(action, &error.into()))?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Err(refusal(response).await);
+        return Err(refusal(action, response).await);
     }
     let upgraded = hyper::upgrade::on(response).await.map_err(|error| failed(quote(&error.to_string())))?;
     let parts = upgraded
@@ -82,7 +107,7 @@ async fn request(client: &Client, exec: &str, mode: Mode) -> Result<Streams, Eng
     Ok(streams(parts.io.into_inner(), &parts.read_buf, mode))
 }
 
-async fn refusal(response: Response<Incoming>) -> EngineError {
+async fn refusal(action: &'static str, response: Response<Incoming>) -> EngineError {
     #[derive(serde::Deserialize)]
     struct Message {
         message: String,
@@ -90,7 +115,7 @@ async fn refusal(response: Response<Incoming>) -> EngineError {
     let status = response.status().as_u16();
     if status < 400 {
         let reason = format!("HTTP status {status} where an upgrade was due");
-        return EngineError::Failed { action: START, reason, is_answer: false };
+        return EngineError::Failed { action, reason, is_answer: false };
     }
     let body = match Limited::new(response.into_body(), ERROR_BYTES_MAX).collect().await {
         Ok(body) => body.to_bytes(),
@@ -98,7 +123,7 @@ async fn refusal(response: Response<Incoming>) -> EngineError {
     };
     let text = serde_json::from_slice(&body)
         .map_or_else(|_| String::from_utf8_lossy(&body).into_owned(), |Message { message }| message);
-    answered(START, status, &text)
+    answered(action, status, &text)
 }
 
 fn streams(socket: Socket, received: &[u8], mode: Mode) -> Streams {

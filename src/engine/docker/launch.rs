@@ -53,11 +53,12 @@ pub(super) async fn launch(
                 if !is_worth_another || failure.maybe_left || candidates.peek().is_none() {
                     return Err(failure);
                 }
-                docker.launchers.failed(docker.config.image(), &failure.error);
+                docker.launchers.failed(means, docker.config.image(), &failure.error);
             }
         }
     }
-    let reason = "an init can be given to containers of an engine on this machine alone".to_owned();
+    // A persistent container needs one that it can be met in again.
+    let reason = "with `mode: persistent` it needs an engine on this machine".to_owned();
     Err(EngineError::Unsupported { action: DELIVER, reason }.into())
 }
 
@@ -235,9 +236,9 @@ impl Launch<'_> {
         self.check()?;
         self.watch.stage.send_replace(LaunchStage::Starting);
         let (config, sandbox) = (&self.docker.config, self.docker.sandbox);
-        let prepared = self
-            .way
-            .get_or_try_init(|| self.docker.launchers.prepare(self.means, config, &self.docker.client));
+        let prepared = self.way.get_or_try_init(|| {
+            self.docker.launchers.prepare(self.means, config, &self.spec.labels, &self.docker.client)
+        });
         let way = timeout_at(self.deadline, prepared).await.map_err(|_| self.timed_out(CREATE))??;
         let (options, body) = spec::create_request(config, sandbox, self.lacking(), way, self.spec);
         let docker = timeout_at(self.deadline, self.docker.client.bollard())
@@ -288,7 +289,10 @@ impl Launch<'_> {
     }
 
     /// Starts the container; again, after a failure that may pass. To start one that runs does nothing.
-    async fn start(&self, id: &ContainerId) -> Result<(), EngineError> {
+    async fn start(&mut self, id: &ContainerId) -> Result<(), EngineError> {
+        if let Some(way) = self.way.get_mut() {
+            way.attach(&self.docker.client, id).await?;
+        }
         let mut retries = Retries::before(self.deadline);
         loop {
             let Err(error) = self.start_once(id).await else { return Ok(()) };

@@ -1,22 +1,26 @@
 //! How programs will be started in a container that is on its way: by the engine's exec, or by an init of ours, and how
 //! that gets there.
 
-use std::collections::HashMap;
+mod guide;
+mod volume;
+mod way;
+
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType};
-use bollard::query_parameters::InspectContainerOptions;
-use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
+pub(super) use guide::Guide;
+pub(super) use way::Way;
+
+use self::volume::Volumes;
+use self::way::Attachment;
 use super::client::Client;
 use super::config::{LaunchConfig, Launcher, Mode};
-use super::events::Fate;
-use crate::engine::init::{Architecture, Init, Room, Rooms};
+use crate::engine::init::{Architecture, Room, Rooms};
 use crate::engine::{EngineError, OwnedContainer};
-use crate::ids::ContainerId;
 
 /// Where an init lies in its container, with what it needs.
 const FOLDER: &str = "/.coracle";
@@ -40,48 +44,28 @@ const INSPECT_DEADLINE: Duration = Duration::from_secs(10);
 pub(super) const DELIVER: &str = "give the container its first process";
 
 /// A way to get programs started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Means {
     /// The engine's exec.
     Exec,
     /// An init that connects to a socket of ours, on the engine's own machine.
     Socket,
-}
-
-/// What one container is created with for it.
-#[derive(Debug)]
-pub(super) enum Way {
-    Exec,
-    Socket(Room),
-}
-
-/// Who starts programs in a container.
-#[derive(Clone, Debug)]
-pub(super) enum Guide {
-    Exec,
-    Init(watch::Receiver<Meeting>),
-}
-
-/// Where we stand with a container's init.
-#[derive(Clone, Debug)]
-pub(super) enum Meeting {
-    Expected,
-    Met(Arc<Init>),
-    /// It has none, or none that can be met: the engine starts programs.
-    None,
-    Missed(String),
+    /// An init out of a volume of the engine's, at the end of an attached stream.
+    Attach,
 }
 
 /// What is known about delivering inits to one engine.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Launchers {
     rooms: Option<Rooms>,
+    volumes: Arc<Volumes>,
     books: Arc<Mutex<Books>>,
 }
 
 #[derive(Debug, Default)]
 struct Books {
-    doubt: Option<Doubt>,
+    /// Of what did not work lately.
+    doubts: HashMap<Means, Doubt>,
     /// What the log was told last.
     told: Option<Means>,
     images: HashMap<String, Architecture>,
@@ -102,25 +86,45 @@ impl Launchers {
 
     /// What is to be tried, in this order.
     pub(super) fn candidates(&self, config: &LaunchConfig, client: &Client) -> Vec<Means> {
-        let socket = (self.rooms.is_some() && client.connector().is_local()).then_some(Means::Socket);
+        let mut inits = Vec::new();
+        if self.rooms.is_some() && client.connector().is_local() {
+            inits.push(Means::Socket);
+        }
+        // Whoever attaches again would come in the middle of a frame.
+        if config.mode != Mode::Persistent {
+            inits.push(Means::Attach);
+        }
         match config.launcher {
             Launcher::Exec => vec![Means::Exec],
-            Launcher::Init => socket.into_iter().collect(),
-            Launcher::Auto if self.is_in_doubt() => vec![Means::Exec],
-            Launcher::Auto => socket.into_iter().chain([Means::Exec]).collect(),
+            Launcher::Init => {
+                let trusted: Vec<Means> =
+                    inits.iter().copied().filter(|means| !self.is_in_doubt(*means)).collect();
+                if trusted.is_empty() { inits } else { trusted }
+            }
+            Launcher::Auto => {
+                inits.retain(|means| !self.is_in_doubt(*means));
+                inits.push(Means::Exec);
+                inits
+            }
         }
     }
 
-    /// Makes what a container of `config` is created with.
+    /// Makes what a container of `config` is created with. What that takes of the engine carries the instance of `labels`.
     pub(super) async fn prepare(
         &self,
         means: Means,
         config: &LaunchConfig,
+        labels: &BTreeMap<String, String>,
         client: &Client,
     ) -> Result<Way, EngineError> {
-        let undelivered = |reason: String| EngineError::Unsupported { action: DELIVER, reason };
-        let (Means::Socket, Some(rooms)) = (means, &self.rooms) else { return Ok(Way::Exec) };
+        if means == Means::Exec {
+            return Ok(Way::Exec);
+        }
         let architecture = self.architecture(config, client).await?;
+        let Some(rooms) = self.rooms.as_ref().filter(|_| means == Means::Socket) else {
+            let volume = self.volumes.with_init(architecture, config.image(), labels, client).await?;
+            return Ok(Way::Attach(Attachment { volume, streams: Mutex::default() }));
+        };
         let mut room = rooms.make(architecture).map_err(|error| undelivered(error.to_string()))?;
         if config.mode == Mode::Persistent {
             room.keep().map_err(|error| undelivered(error.to_string()))?;
@@ -159,33 +163,34 @@ impl Launchers {
         Ok(architecture)
     }
 
-    /// Notes how a launch went.
+    /// Notes how programs are started in a container that runs now.
     pub(super) fn succeeded(&self, launcher: Launcher, means: Means) {
         self.with_books(|books| {
-            if means != Means::Exec {
-                books.doubt = None;
-            }
+            books.doubts.remove(&means);
             if books.told != Some(means) && launcher != Launcher::Exec {
                 books.told = Some(means);
                 let launcher = if means == Means::Exec { "exec" } else { "init" };
-                tracing::info!(launcher, "containers' programs are started this way from now on");
+                tracing::info!(launcher, by = ?means, "containers' programs are started this way from now on");
             }
         });
     }
 
     /// Notes that an init could not be delivered; another way is taken for a while.
-    pub(super) fn failed(&self, image: &str, error: &EngineError) {
+    pub(super) fn failed(&self, means: Means, image: &str, error: &EngineError) {
+        self.volumes.forget();
         self.with_books(|books| {
             books.images.remove(image);
-            let span = books.doubt.as_ref().map_or(DOUBT_MIN, |doubt| (doubt.span * 2).min(DOUBT_MAX));
-            books.doubt = Some(Doubt { since: Instant::now(), span });
+            let span = books.doubts.get(&means).map_or(DOUBT_MIN, |doubt| (doubt.span * 2).min(DOUBT_MAX));
+            books.doubts.insert(means, Doubt { since: Instant::now(), span });
             let again_in = humantime::format_duration(span);
-            tracing::warn!(%error, %again_in, "programs are started by the engine's exec instead");
+            tracing::warn!(%error, by = ?means, %again_in, "containers' first process is not ours this way");
         });
     }
 
-    fn is_in_doubt(&self) -> bool {
-        self.with_books(|books| books.doubt.as_ref().is_some_and(|doubt| doubt.since.elapsed() < doubt.span))
+    fn is_in_doubt(&self, means: Means) -> bool {
+        self.with_books(|books| {
+            books.doubts.get(&means).is_some_and(|doubt| doubt.since.elapsed() < doubt.span)
+        })
     }
 
     /// The room of a container of an earlier run.
@@ -212,61 +217,9 @@ impl Launchers {
     }
 }
 
-impl Way {
-    /// What the configuration has, changed so that the init is the container's first process.
-    pub(super) fn fit(
-        &self,
-        config: &LaunchConfig,
-        mut body: ContainerCreateBody,
-        mut host: HostConfig,
-    ) -> (ContainerCreateBody, HostConfig) {
-        let Self::Socket(room) = self else { return (body, host) };
-        // Ours reaps what programs leave behind: the engine's is not needed, unless somebody wants it.
-        host.init = config.host.init;
-        // Not a `Binds`: the engine would make a folder of its own where it does not see ours.
-        host.mounts.get_or_insert_default().push(Mount {
-            target: Some(FOLDER.to_owned()),
-            source: Some(room.folder().display().to_string()),
-            typ: Some(MountType::BIND),
-            read_only: Some(true),
-            ..Mount::default()
-        });
-        body.labels.get_or_insert_default().insert(LABEL_ROOM.to_owned(), room.name().to_owned());
-        let command = ["init", "socket"].map(|name| format!("{FOLDER}/{name}"));
-        let [init, socket] = command;
-        body.entrypoint = Some(vec![init, "--socket".to_owned(), socket]);
-        (body, host)
-    }
-
-    /// Meets the init of a container that has just been started.
-    pub(super) async fn meet(
-        self,
-        config: &LaunchConfig,
-        client: &Client,
-        mut fate: watch::Receiver<Fate>,
-    ) -> Result<Guide, EngineError> {
-        let Self::Socket(room) = self else { return Ok(Guide::Exec) };
-        let orphan_timeout = orphan_timeout(config);
-        let undelivered = |reason: String| EngineError::Unsupported { action: DELIVER, reason };
-        let ended = async move {
-            let fate = fate.wait_for(|fate| fate.ended.is_some()).await;
-            fate.ok().and_then(|fate| fate.ended.clone()).unwrap_or_default()
-        };
-        let met = tokio::select! {
-            met = timeout(MEET_DEADLINE, Init::meet(room, orphan_timeout, client.tasks())) => met,
-            reason = ended => return Err(undelivered(reason)),
-        };
-        match met {
-            Ok(Ok(init)) => Ok(Guide::Init(watch::Sender::new(Meeting::Met(Arc::new(init))).subscribe())),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(undelivered("it does not say anything".to_owned())),
-        }
-    }
-}
-
-/// Persistent containers outlive their servers on purpose.
-pub(super) fn orphan_timeout(config: &LaunchConfig) -> Option<Duration> {
-    if config.mode == Mode::Persistent { None } else { config.init.orphan_timeout.unless_zero() }
+/// The init did not get to its container, or did not get on there.
+fn undelivered(reason: String) -> EngineError {
+    EngineError::Unsupported { action: DELIVER, reason }
 }
 
 /// Whether a launch failed for want of the init, or of a way to give it to the container.
@@ -277,73 +230,5 @@ pub(super) fn is_undelivered(error: &EngineError) -> bool {
             reason.contains(FOLDER) || reason.contains("bind source path does not exist")
         }
         _ => false,
-    }
-}
-
-impl Guide {
-    /// Begins to follow a container of an earlier run: by its init, if it has one of ours.
-    pub(super) fn follow(launchers: &Launchers, client: &Arc<Client>, id: &ContainerId) -> Self {
-        if launchers.rooms.is_none() {
-            return Self::Exec;
-        }
-        let (sender, meeting) = watch::channel(Meeting::Expected);
-        let (launchers, tasks) = (launchers.clone(), client.tasks().clone());
-        let (client, id) = (Arc::clone(client), id.clone());
-        tasks.spawn(async move {
-            sender.send_replace(meet_again(&launchers, &client, &id).await);
-        });
-        Self::Init(meeting)
-    }
-
-    /// The init, once it is met; `None` where the engine starts programs.
-    pub(super) async fn init(&self) -> Result<Option<Arc<Init>>, EngineError> {
-        let Self::Init(meeting) = self else { return Ok(None) };
-        let mut meeting = meeting.clone();
-        let gone = |reason: String| EngineError::Gone { reason };
-        let met = meeting.wait_for(|meeting| !matches!(meeting, Meeting::Expected)).await;
-        match met.as_deref() {
-            Ok(Meeting::Met(init)) => Ok(Some(Arc::clone(init))),
-            Ok(Meeting::None) => Ok(None),
-            Ok(Meeting::Missed(reason)) => Err(gone(reason.clone())),
-            Ok(Meeting::Expected) | Err(_) => Err(gone("nobody waits for its first process".to_owned())),
-        }
-    }
-
-    /// Waits until there is no init to start programs any more, and tells why. Cancel safe.
-    pub(super) async fn over(&self) -> String {
-        match self.init().await {
-            Ok(Some(init)) => init.over().await,
-            Ok(None) => std::future::pending().await,
-            Err(error) => error.to_string(),
-        }
-    }
-
-    /// The container is removed: nobody comes back to its room.
-    pub(super) fn forget(&self) {
-        if let Self::Init(meeting) = self
-            && let Meeting::Met(init) = &*meeting.borrow()
-        {
-            init.forget_room();
-        }
-    }
-}
-
-async fn meet_again(launchers: &Launchers, client: &Client, id: &ContainerId) -> Meeting {
-    let inspected = client
-        .call("look at the container", INSPECT_DEADLINE, |docker| async move {
-            docker.inspect_container(id.as_str(), None::<InspectContainerOptions>).await
-        })
-        .await;
-    let labels = match inspected {
-        Ok(container) => container.config.and_then(|config| config.labels).unwrap_or_default(),
-        Err(error) => return Meeting::Missed(error.to_string()),
-    };
-    let room = labels.get(LABEL_ROOM).and_then(|name| launchers.find(name));
-    let Some(room) = room else { return Meeting::None };
-    // It has been without a server for longer than it may be, or it is persistent and has no such limit.
-    match timeout(MEET_DEADLINE, Init::meet(room, None, client.tasks())).await {
-        Ok(Ok(init)) => Meeting::Met(Arc::new(init)),
-        Ok(Err(error)) => Meeting::Missed(error.to_string()),
-        Err(_) => Meeting::Missed("its first process does not come back".to_owned()),
     }
 }

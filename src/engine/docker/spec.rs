@@ -26,15 +26,14 @@ pub(super) fn create_request(
 ) -> (CreateContainerOptions, ContainerCreateBody) {
     let name = name(config, spec).to_owned();
     let options = CreateContainerOptions { name: Some(name), platform: config.platform.query() };
-    let (configured, host) = sandbox.harden(config, lacking);
-    let (configured, host) = way.fit(config, configured, host);
+    let (configured, mut host) = sandbox.harden(config, lacking);
     let mut labels: HashMap<String, String> = configured.labels.unwrap_or_default();
     labels.extend(spec.labels.iter().map(|(name, value)| (name.clone(), value.clone())));
-    let body = ContainerCreateBody {
+    let mut body = ContainerCreateBody {
         hostname: configured.hostname.filter(|name| !name.is_empty()).or_else(|| Some(spec.hostname.clone())),
         labels: Some(labels),
         // The image's own program is not wanted: the container idles while programs come and go.
-        entrypoint: configured.entrypoint.or_else(|| Some(config.idle_command.args().to_vec())),
+        entrypoint: Some(config.idle_command.args().to_vec()),
         cmd: Some(Vec::new()),
         tty: Some(false),
         open_stdin: Some(false),
@@ -42,10 +41,11 @@ pub(super) fn create_request(
         attach_stdin: Some(false),
         attach_stdout: Some(false),
         attach_stderr: Some(false),
-        host_config: Some(host),
         networking_config: Some(config.network.clone()),
         ..configured
     };
+    way.fit(config, &mut body, &mut host);
+    body.host_config = Some(host);
     (options, body)
 }
 

@@ -89,7 +89,9 @@ impl Framed {
         let mut state = self.state();
         let credit = state.stdin_credit.checked_add(bytes).filter(|credit| *credit <= WINDOW_BYTES);
         state.stdin_credit = credit.ok_or(Malformed("more input is granted than the window has"))?;
-        state.stdin_waker.take().map(Waker::wake);
+        if let Some(waker) = state.stdin_waker.take() {
+            waker.wake();
+        }
         Ok(())
     }
 
@@ -97,7 +99,9 @@ impl Framed {
     pub(super) fn break_off(&self) {
         let mut state = self.state();
         state.is_broken = true;
-        state.stdin_waker.take().map(Waker::wake);
+        if let Some(waker) = state.stdin_waker.take() {
+            waker.wake();
+        }
         self.arrived.notify_one();
     }
 

@@ -153,9 +153,9 @@ async fn hello(socket: &UnixStream) -> Result<(Token, Option<OwnedFd>), Handshak
     let mut received = Vec::new();
     let mut descriptors = Vec::new();
     loop {
-        let taken =
+        let count =
             socket.async_io(Interest::READABLE, || receive(socket, &mut received, &mut descriptors)).await?;
-        if taken == 0 {
+        if count == 0 {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
         match first_words(&received)? {

@@ -80,7 +80,7 @@ impl Init {
         orphan_timeout: Option<Duration>,
         tasks: &TaskTracker,
     ) -> Result<Self, EngineError> {
-        let met = handshake::meet(&mut room, orphan_timeout).await.map_err(not_one)?;
+        let met = handshake::meet(&mut room, orphan_timeout).await.map_err(|error| not_one(&error))?;
         Ok(Self::of(met, Some(room), tasks))
     }
 
@@ -95,7 +95,7 @@ impl Init {
         tasks: &TaskTracker,
     ) -> Result<Self, EngineError> {
         let met = handshake::attach(Frames::from_stream(said), writer, orphan_timeout).await;
-        Ok(Self::of(met.map_err(not_one)?, None, tasks))
+        Ok(Self::of(met.map_err(|error| not_one(&error))?, None, tasks))
     }
 
     fn of(met: Met, room: Option<Room>, tasks: &TaskTracker) -> Self {
@@ -201,7 +201,7 @@ impl Init {
     }
 }
 
-fn not_one(error: HandshakeError) -> EngineError {
+fn not_one(error: &HandshakeError) -> EngineError {
     EngineError::Unsupported { action: "talk to the container's first process", reason: error.to_string() }
 }
 

@@ -324,6 +324,14 @@ impl Builder {
         TestServer { target, process, launch, instance, errors_expected: false, folder, _turn: turn }
     }
 
+    /// The suite runs once with each launcher; a test may also ask for one itself.
+    fn launcher(&self) -> String {
+        if self.docker_config.contains("launcher:") {
+            return String::new();
+        }
+        format!("    launcher: {}\n", launcher())
+    }
+
     fn yaml(&self, folder: &Path) -> String {
         let docker_host = self.docker_host.as_ref().map_or(String::new(), |host| format!("  host: {host}\n"));
         let authorized_keys = match self.authorized_keys {
@@ -336,7 +344,8 @@ impl Builder {
             "stateDir: {state}\nlog: {{format: json, level: debug}}\nssh:\n  listen: 127.0.0.1:0\n{ssh}\
              auth:\n{authorized_keys}{auth}env: {{accept: [{env_accept}]}}\n\
              {sections}docker:\n{docker_host}  config:\n    container: {{image: {image:?}{container}}}\n    \
-             imagePullPolicy: {pull_policy}\n{docker_config}",
+             imagePullPolicy: {pull_policy}\n{launcher}{docker_config}",
+            launcher = self.launcher(),
             state = folder.join("state").display(),
             ssh = self.ssh,
             sections = self.sections,
@@ -349,6 +358,11 @@ impl Builder {
             docker_config = self.docker_config,
         )
     }
+}
+
+/// The launcher that this run of the suite is about.
+pub(crate) fn launcher() -> String {
+    std::env::var("CORACLE_TEST_LAUNCHER").unwrap_or_else(|_| "exec".to_owned())
 }
 
 fn signal(process: &Child, signal: Signal) {

@@ -1,0 +1,14 @@
+//! The real binary, with a server of a few lines at the other end.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails where it stands"
+)]
+
+mod logins;
+mod peer;
+mod server;
+mod socket;
+mod terminals;
