@@ -33,9 +33,9 @@ impl From<Malformed> for Over {
 #[derive(Debug)]
 pub(crate) struct Connection {
     input: OwnedFd,
-    /// On a socket, the same.
+    /// On a socket, the same until the welcome.
     output: Option<OwnedFd>,
-    pub(crate) is_socket: bool,
+    is_socket: bool,
     /// What has come and has not been understood yet.
     pub(crate) inbox: Queue,
     outbox: Queue,
@@ -85,8 +85,14 @@ impl Connection {
         self.input.as_fd()
     }
 
-    pub(crate) fn set_output(&mut self, output: OwnedFd) {
-        self.output = Some(output);
+    /// With the welcome on a socket comes a pipe for all that we say from here on.
+    pub(crate) fn take_road(&mut self) -> Result<(), Malformed> {
+        if self.is_socket {
+            let pipe = self.descriptors.pop_front().ok_or(Malformed("a welcome comes without a pipe"))?;
+            io::ioctl_fionbio(&pipe, true).map_err(|_| Malformed("a welcome comes with what is no pipe"))?;
+            self.output = Some(pipe);
+        }
+        Ok(())
     }
 
     pub(crate) fn output(&self) -> BorrowedFd<'_> {
@@ -132,9 +138,10 @@ impl Connection {
     /// Takes in what has come, a piece at a time.
     pub(crate) fn receive(&mut self) -> Result<(), Over> {
         let chunk = self.chunk.as_mut_slice();
-        let received = match self.is_socket {
-            false => io::read(&self.input, &mut *chunk),
-            true => socket::receive(&self.input, chunk, &mut self.descriptors),
+        let received = if self.is_socket {
+            socket::receive(&self.input, chunk, &mut self.descriptors)
+        } else {
+            io::read(&self.input, &mut *chunk)
         };
         match received {
             Ok(0) => Err(Over),

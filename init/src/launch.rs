@@ -85,25 +85,27 @@ impl Launch {
 
     /// Goes where the program is to start. An image without a working directory starts where sshd would.
     fn enter(&self, variables: &mut Variables) -> Result<(), Failure> {
-        let cwd = OsStr::from_bytes(&self.start.cwd);
-        if !cwd.is_empty() {
-            return env::set_current_dir(cwd).map_err(|error| {
+        let told_to = OsStr::from_bytes(&self.start.cwd);
+        if !told_to.is_empty() {
+            env::set_current_dir(told_to).map_err(|error| {
                 let why = match error.kind() {
                     io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
                         "no such folder in the container"
                     }
                     _ => "not accessible in the container",
                 };
-                Failure::new(cwd, why, NOT_EXECUTABLE)
-            });
-        }
-        let is_at_root = env::current_dir().map_or(true, |cwd| cwd == Path::new("/"));
-        let home = variables.get(OsStr::new("HOME")).filter(|_| is_at_root).cloned();
-        if let Some(home) = home {
+                Failure::new(told_to, why, NOT_EXECUTABLE)
+            })?;
+        } else if env::current_dir().map_or(true, |cwd| cwd == Path::new("/"))
+            && let Some(home) = variables.get(OsStr::new("HOME"))
+        {
             // Or else it stays where it is.
-            if env::set_current_dir(home).is_ok() {
-                variables.remove(OsStr::new("OLDPWD"));
-            }
+            drop(env::set_current_dir(home));
+        }
+        variables.remove(OsStr::new("OLDPWD"));
+        // Shells set it, other programs only read it.
+        if let Ok(cwd) = env::current_dir() {
+            variables.insert("PWD".into(), cwd.into());
         }
         Ok(())
     }

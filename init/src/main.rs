@@ -3,13 +3,17 @@
 
 mod args;
 mod connection;
+mod credit;
 mod fork;
+mod frames;
 mod launch;
 mod login;
+mod obey;
 mod passwd;
 mod processes;
 mod queue;
 mod reaper;
+mod relay;
 mod service;
 mod signals;
 mod socket;

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, Uid, getuid, ioctl_tiocsctty, kill_process_group};
 
 use crate::launch::Launch;
+use crate::relay::Relay;
 use crate::signals::Signals;
 use crate::{fork, passwd, terminal, users};
 
@@ -19,9 +20,11 @@ pub(crate) const PROCESSES_MAX: usize = 1024;
 
 /// A program, until there is nothing more to say about it.
 #[derive(Debug)]
-pub(crate) struct Process {
+struct Process {
     /// Until it has been reaped; from then on the number may be somebody else's.
     pid: Option<Pid>,
+    /// Where its streams travel in frames.
+    relay: Option<Relay>,
 }
 
 /// What became of a start.
@@ -36,28 +39,30 @@ pub(crate) struct Processes {
 }
 
 impl Processes {
+    /// Whether a number may be given to a program.
+    pub(crate) fn check(&self, number: u32) -> Result<(), Malformed> {
+        if self.served.contains_key(&number) {
+            return Err(Malformed("a process has the number of another"));
+        }
+        Ok(())
+    }
+
     /// Starts a program, or says why not.
-    ///
-    /// # Errors
-    /// The number is taken.
     pub(crate) fn start(
         &mut self,
         number: u32,
         start: Box<Start>,
-        stdio: [OwnedFd; 3],
+        (stdio, relay): ([OwnedFd; 3], Option<Relay>),
         signals: &Signals,
-    ) -> Result<Started, Malformed> {
-        if self.served.contains_key(&number) {
-            return Err(Malformed("a process has the number of another"));
-        }
+    ) -> Started {
         if self.served.len() + self.left.len() >= PROCESSES_MAX {
-            return Ok(Err("there are too many programs in the container".to_owned()));
+            return Err("there are too many programs in the container".to_owned());
         }
         let started = launch(start, stdio, signals);
         if let Ok(pid) = started {
-            self.served.insert(number, Process { pid: Some(pid) });
+            self.served.insert(number, Process { pid: Some(pid), relay });
         }
-        Ok(started)
+        started
     }
 
     /// Signals a program's group. One that has ended takes anything.
@@ -91,15 +96,44 @@ impl Processes {
     /// Takes note of an ended process; if it was a program that somebody waits for, which.
     pub(crate) fn ended(&mut self, pid: Pid, exit: Exit) -> Option<(u32, Exit)> {
         self.left.retain(|left| *left != pid);
-        let number =
-            self.served.iter().find(|(_, process)| process.pid == Some(pid)).map(|(number, _)| *number)?;
-        self.served.remove(&number);
+        let (number, process) = self.served.iter_mut().find(|(_, process)| process.pid == Some(pid))?;
+        process.pid = None;
+        let number = *number;
+        self.forget_if_done(number);
         Some((number, exit))
     }
 
-    /// Whether any program runs.
-    pub(crate) fn any_runs(&self) -> bool {
-        !self.left.is_empty() || self.served.values().any(|process| process.pid.is_some())
+    /// Forgets a program that has ended and has no more output.
+    pub(crate) fn forget_if_done(&mut self, number: u32) {
+        let is_done = self.served.get(&number).is_some_and(|process| {
+            process.pid.is_none() && process.relay.as_ref().is_none_or(Relay::is_done)
+        });
+        if is_done {
+            self.served.remove(&number);
+        }
+    }
+
+    /// A program's streams, if they travel in frames and there are any left.
+    pub(crate) fn relay(&mut self, number: u32) -> Option<&mut Relay> {
+        self.served.get_mut(&number)?.relay.as_mut()
+    }
+
+    /// All of those.
+    pub(crate) fn relays(&self) -> impl Iterator<Item = (u32, &Relay)> {
+        self.served.iter().filter_map(|(number, process)| Some((*number, process.relay.as_ref()?)))
+    }
+
+    /// Nobody cares for a program's streams any more.
+    pub(crate) fn release(&mut self, number: u32) {
+        if let Some(process) = self.served.get_mut(&number) {
+            process.relay = None;
+        }
+        self.forget_if_done(number);
+    }
+
+    /// Whether any program runs, or has output that was not sent.
+    pub(crate) fn any(&self) -> bool {
+        !self.left.is_empty() || !self.served.is_empty()
     }
 }
 
@@ -125,10 +159,15 @@ fn launch(start: Box<Start>, stdio: [OwnedFd; 3], signals: &Signals) -> Started 
         }
         Ok(())
     };
-    fork::fork(stdio, first, move || launch.run()).map_err(|error| match Errno::from_io_error(&error) {
+    fork::fork(stdio, first, move || launch.run()).map_err(|error| why(&error))
+}
+
+/// Why something could not be made, for people.
+pub(crate) fn why(error: &std::io::Error) -> String {
+    match Errno::from_io_error(error) {
         Some(Errno::AGAIN) => "the container may have no more processes".to_owned(),
         Some(Errno::NOMEM) => "the container has no memory left".to_owned(),
         Some(Errno::MFILE | Errno::NFILE) => "there are too many open files in the container".to_owned(),
         _ => error.to_string(),
-    })
+    }
 }

@@ -26,7 +26,7 @@ impl Queue {
 
     /// Drops bytes from the front.
     pub(crate) fn consume(&mut self, count: usize) {
-        self.start = self.bytes.len().min(self.start + count);
+        self.start = self.bytes.len().min(self.start.saturating_add(count));
         if self.start == self.bytes.len() {
             self.bytes.clear();
             self.bytes.shrink_to(SPARE_BYTES_MAX);
@@ -62,7 +62,7 @@ mod tests {
 
         assert_eq!(out, (0_u8..100).flat_map(|round| [round; 7]).collect::<Vec<_>>());
         assert_eq!(queue.len(), 200);
-        queue.consume(1000);
+        queue.consume(usize::MAX);
         assert!(queue.is_empty());
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use coracle_init::{FromInit, Malformed, Start, ToInit, Token, VERSION};
+use coracle_init::{DATA_BYTES_MAX, FromInit, OutputStream, ToInit, Token, VERSION};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Signal, getpid, set_child_subreaper, set_dumpable_behavior};
@@ -13,9 +13,9 @@ use crate::args::Mode;
 use crate::connection::{Connection, Over};
 use crate::processes::Processes;
 use crate::reaper::{REAPED_MAX, reap};
+use crate::relay::OUTPUTS;
 use crate::signals::Signals;
-use crate::socket;
-use crate::terminal::duplicate;
+use crate::{frames, socket};
 
 /// Without a server from the start.
 const FIRST_SERVER_DEADLINE: Duration = Duration::from_mins(1);
@@ -39,7 +39,7 @@ const TERMINATED: u8 = 143;
 
 /// On the way out.
 #[derive(Debug)]
-struct Ending {
+pub(crate) struct Ending {
     status: u8,
     /// When those programs that are left are killed.
     kill_at: Instant,
@@ -47,20 +47,36 @@ struct Ending {
     leave_at: Option<Instant>,
 }
 
+/// What there is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ready {
+    /// Something has come from the server.
+    Frames,
+    /// A program may take input.
+    Input(u32),
+    /// A program has written something, or nobody can any more.
+    Output(u32, OutputStream),
+}
+
+/// All that there is. `obey.rs` has what it does when told to.
 #[derive(Debug)]
-struct Service {
-    signals: Signals,
-    processes: Processes,
+pub(crate) struct Service {
+    pub(crate) signals: Signals,
+    pub(crate) processes: Processes,
     /// Where there is one, else the streams are all that there is.
-    socket: Option<PathBuf>,
-    connection: Option<Connection>,
+    pub(crate) socket: Option<PathBuf>,
+    pub(crate) connection: Option<Connection>,
     /// Of the last welcome.
-    token: Token,
-    orphan_timeout: Option<Duration>,
+    pub(crate) token: Token,
+    pub(crate) orphan_timeout: Option<Duration>,
     /// Since when no server has welcomed us.
-    alone_since: Option<Instant>,
+    pub(crate) alone_since: Option<Instant>,
     next_try: Instant,
-    ending: Option<Ending>,
+    /// More has ended than is reaped at a time.
+    reaps_on: bool,
+    /// For what is read from programs.
+    buffer: Vec<u8>,
+    pub(crate) ending: Option<Ending>,
 }
 
 /// Serves until there is nobody left to serve; returns the exit status.
@@ -69,10 +85,11 @@ struct Service {
 /// The system refuses what we cannot do without.
 pub(crate) fn run(mode: Mode) -> io::Result<u8> {
     let now = Instant::now();
-    // Programs that run as the same user must not look into us, or lead us.
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    // Programs that run as the same user are not to look into us, or to lead us. What pretends to be a kernel may not know
+    // it: then they can, and harm nobody but their own container.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).unwrap_or_default();
     // Where we are not the first process.
-    set_child_subreaper(Some(getpid()))?;
+    set_child_subreaper(Some(getpid())).unwrap_or_default();
     let mut service = Service {
         signals: Signals::catch()?,
         processes: Processes::default(),
@@ -82,11 +99,19 @@ pub(crate) fn run(mode: Mode) -> io::Result<u8> {
         orphan_timeout: Some(FIRST_SERVER_DEADLINE),
         alone_since: Some(now),
         next_try: now,
+        reaps_on: false,
+        buffer: vec![0; DATA_BYTES_MAX],
         ending: None,
     };
     match mode {
         Mode::Socket(path) => service.socket = Some(path),
-        Mode::Frames => return Err(io::ErrorKind::Unsupported.into()),
+        Mode::Frames => {
+            let (input, output) = frames::take_over()?;
+            let mut connection = Connection::on_streams(input, output, now);
+            if connection.greet(&service.hello()).is_ok() {
+                service.connection = Some(connection);
+            }
+        }
     }
     service.run()
 }
@@ -100,45 +125,64 @@ impl Service {
             if let Some(status) = self.outcome(now) {
                 return Ok(status);
             }
-            self.wait(now)?;
+            let ready = self.wait(now)?;
             if self.signals.take() {
                 self.end(TERMINATED, TERM_GRACE);
             }
             self.reap();
-            if self.serve().is_err() {
+            if self.serve(&ready).is_err() {
                 self.lose_connection();
             }
         }
     }
 
     /// Waits until something has happened, or has to.
-    fn wait(&self, now: Instant) -> io::Result<()> {
+    fn wait(&self, now: Instant) -> io::Result<Vec<Ready>> {
+        // Signals and room for frames are looked after every time.
         let mut watched = vec![PollFd::new(&self.signals, PollFlags::IN)];
+        let mut meanings = vec![None];
         if let Some(connection) = &self.connection {
-            if connection.has_room_for_replies() {
-                watched.push(PollFd::from_borrowed_fd(connection.input(), PollFlags::IN));
-            }
             if connection.has_unsent() {
                 watched.push(PollFd::from_borrowed_fd(connection.output(), PollFlags::OUT));
+                meanings.push(None);
+            }
+            let frames = connection
+                .has_room_for_replies()
+                .then(|| (Ready::Frames, (connection.input(), PollFlags::IN)));
+            let has_room = connection.has_room_for_output();
+            let streams = self.processes.relays().flat_map(|(process, relay)| {
+                let input = relay.input().map(|watch| (Ready::Input(process), watch));
+                let output = move |stream| Some((Ready::Output(process, stream), relay.output(stream)?));
+                input.into_iter().chain(OUTPUTS.into_iter().filter(move |_| has_room).filter_map(output))
+            });
+            for (meaning, (descriptor, flags)) in frames.into_iter().chain(streams) {
+                watched.push(PollFd::from_borrowed_fd(descriptor, flags));
+                meanings.push(Some(meaning));
             }
         }
-        let timeout = self.next_event().map(|at| at.saturating_duration_since(now));
+        let next_event = self.next_event().filter(|_| !self.reaps_on).or(self.reaps_on.then_some(now));
+        let timeout = next_event.map(|at| at.saturating_duration_since(now));
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         match poll(&mut watched, timeout.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Ok(_) => {
+                let ready = watched.iter().zip(meanings).filter(|(watched, _)| !watched.revents().is_empty());
+                Ok(ready.filter_map(|(_, meaning)| meaning).collect())
+            }
+            Err(Errno::INTR) => Ok(Vec::new()),
             Err(error) => Err(error.into()),
         }
     }
 
     /// When something has to be done without anything happening.
     fn next_event(&self) -> Option<Instant> {
-        let welcome = self.connection.as_ref().filter(|connection| !connection.is_welcomed);
+        let is_awaited = |connection: &&Connection| self.socket.is_some() && !connection.is_welcomed;
+        let welcome = self.connection.as_ref().filter(is_awaited);
         let ending = self.ending.as_ref();
         [
             ending.map(|ending| ending.leave_at.unwrap_or(ending.kill_at)),
             welcome.map(|connection| connection.began + WELCOME_DEADLINE),
             self.orphaned_at(),
-            (self.connection.is_none() && ending.is_none()).then_some(self.next_try),
+            (self.connection.is_none() && self.socket.is_some() && ending.is_none()).then_some(self.next_try),
         ]
         .into_iter()
         .flatten()
@@ -150,9 +194,11 @@ impl Service {
     }
 
     fn watch_over_time(&mut self, now: Instant) {
-        let silent = self.connection.as_ref().is_some_and(|connection| {
-            !connection.is_welcomed && now.saturating_duration_since(connection.began) >= WELCOME_DEADLINE
-        });
+        // Only a socket may have somebody else behind it the next time.
+        let silent = self.socket.is_some()
+            && self.connection.as_ref().is_some_and(|connection| {
+                !connection.is_welcomed && now.saturating_duration_since(connection.began) >= WELCOME_DEADLINE
+            });
         if silent {
             self.lose_connection();
         }
@@ -184,7 +230,7 @@ impl Service {
     fn outcome(&self, now: Instant) -> Option<u8> {
         let ending = self.ending.as_ref()?;
         let is_told = !self.connection.as_ref().is_some_and(Connection::has_unsent);
-        let is_done = !self.processes.any_runs() && is_told;
+        let is_done = !self.processes.any() && is_told;
         (is_done || ending.leave_at.is_some_and(|at| at <= now)).then_some(ending.status)
     }
 
@@ -196,10 +242,13 @@ impl Service {
         self.next_try = now + PAUSE;
         let Ok(socket) = socket::connect(path) else { return };
         let mut connection = Connection::on_socket(socket, now);
-        let hello = FromInit::Hello { version_min: VERSION, version_max: VERSION, token: self.token };
-        if connection.greet(&hello).is_ok() {
+        if connection.greet(&self.hello()).is_ok() {
             self.connection = Some(connection);
         }
+    }
+
+    fn hello(&self) -> FromInit<'static> {
+        FromInit::Hello { version_min: VERSION, version_max: VERSION, token: self.token }
     }
 
     fn lose_connection(&mut self) {
@@ -208,10 +257,16 @@ impl Service {
         self.alone_since = self.alone_since.or(Some(now)).filter(|_| self.ending.is_none());
         self.next_try = now + PAUSE;
         self.processes.hang_up();
+        if self.socket.is_none() {
+            // Nobody can come back.
+            self.end(ABANDONED, ABANDONED_GRACE);
+        }
     }
 
     fn reap(&mut self) {
-        for (pid, exit) in std::iter::from_fn(reap).take(REAPED_MAX) {
+        self.reaps_on = false;
+        for (count, (pid, exit)) in (1..=REAPED_MAX).zip(std::iter::from_fn(reap)) {
+            self.reaps_on = count == REAPED_MAX;
             let ended = self.processes.ended(pid, exit);
             if let (Some((process, exit)), Some(connection)) = (ended, &mut self.connection) {
                 connection.say(&FromInit::Exited { process, exit });
@@ -220,12 +275,17 @@ impl Service {
     }
 
     /// Says what there is to say, and does what it is told.
-    fn serve(&mut self) -> Result<(), Over> {
+    fn serve(&mut self, ready: &[Ready]) -> Result<(), Over> {
+        for ready in ready {
+            let Some(connection) = &mut self.connection else { return Ok(()) };
+            match *ready {
+                Ready::Frames => connection.receive()?,
+                Ready::Input(process) => self.write_input(process),
+                Ready::Output(process, stream) => self.read_output(process, stream),
+            }
+        }
         let Some(connection) = &mut self.connection else { return Ok(()) };
         connection.flush()?;
-        if connection.has_room_for_replies() {
-            connection.receive()?;
-        }
         // Out of there while its frames are looked at.
         let mut inbox = std::mem::take(&mut connection.inbox);
         while self.connection.as_ref().is_some_and(Connection::has_room_for_replies) {
@@ -241,63 +301,11 @@ impl Service {
         connection.flush()
     }
 
-    fn obey(&mut self, frame: ToInit<'_>) -> Result<(), Malformed> {
-        let Some(connection) = &mut self.connection else { return Ok(()) };
-        if connection.is_welcomed == matches!(frame, ToInit::Welcome { .. }) {
-            return Err(Malformed("a welcome comes first, and once"));
+    fn read_output(&mut self, process: u32, stream: OutputStream) {
+        let connection = self.connection.as_mut().filter(|connection| connection.has_room_for_output());
+        if let (Some(relay), Some(connection)) = (self.processes.relay(process), connection) {
+            relay.read_output(process, stream, connection, &mut self.buffer);
         }
-        match frame {
-            ToInit::Welcome { version, orphan_timeout_ms, token } => {
-                if version != VERSION {
-                    return Err(Malformed("the server speaks another version"));
-                }
-                if let Some(fd) = connection.descriptors.pop_front() {
-                    rustix::io::ioctl_fionbio(&fd, true).ok();
-                    connection.set_output(fd);
-                }
-                connection.is_welcomed = true;
-                self.alone_since = None;
-                self.token = token;
-                let timeout = Duration::from_millis(orphan_timeout_ms.into());
-                self.orphan_timeout = Some(timeout).filter(|timeout| !timeout.is_zero());
-                Ok(())
-            }
-            ToInit::Start { process, start } => self.start(process, start),
-            ToInit::Signal { process, number } => {
-                self.processes.signal(process, number);
-                Ok(())
-            }
-            // The server has the terminal itself.
-            ToInit::Resize { .. } => Ok(()),
-            ToInit::Stdin { .. }
-            | ToInit::StdinEnd { .. }
-            | ToInit::Credit { .. }
-            | ToInit::Release { .. } => Err(Malformed("streams do not travel in frames here")),
-        }
-    }
-
-    fn start(&mut self, process: u32, start: Box<Start>) -> Result<(), Malformed> {
-        let Some(connection) = &mut self.connection else { return Ok(()) };
-        let mut next =
-            || connection.descriptors.pop_front().ok_or(Malformed("a program comes without its streams"));
-        let first = next()?;
-        let stdio = if start.terminal.is_some() {
-            duplicate(&first).and_then(|second| Ok([duplicate(&first)?, second, first]))
-        } else {
-            Ok([first, next()?, next()?])
-        };
-        let started = match stdio {
-            _ if self.ending.is_some() => Err("the container is about to end".to_owned()),
-            Ok(stdio) => self.processes.start(process, start, stdio, &self.signals)?,
-            Err(error) => Err(error.to_string()),
-        };
-        match started {
-            Ok(pid) => {
-                let pid = pid.as_raw_nonzero().get().unsigned_abs();
-                connection.say(&FromInit::Started { process, pid });
-            }
-            Err(reason) => connection.say(&FromInit::Refused { process, reason: reason.as_bytes() }),
-        }
-        Ok(())
+        self.processes.forget_if_done(process);
     }
 }

@@ -1,6 +1,5 @@
 //! Terminals: those that the server made, and our own.
 
-use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use coracle_init::Terminal;
@@ -21,8 +20,9 @@ pub(crate) fn prepare(slave: &OwnedFd, terminal: &Terminal, uid: Uid) -> io::Res
         return Err(Errno::NOTTY);
     }
     resize(slave.as_fd(), terminal.columns, terminal.rows);
-    if !terminal.modes.is_empty() {
-        let mut settings = tcgetattr(slave)?;
+    if let Ok(mut settings) = tcgetattr(slave)
+        && !terminal.modes.is_empty()
+    {
         terminal_modes::apply(&terminal.modes, &mut settings);
         // A terminal with other modes is better than none.
         tcsetattr(slave, OptionalActions::Now, &settings).unwrap_or_default();
@@ -56,9 +56,4 @@ pub(crate) fn open() -> io::Result<(OwnedFd, OwnedFd)> {
 /// Another descriptor of the same thing.
 pub(crate) fn duplicate(descriptor: &OwnedFd) -> io::Result<OwnedFd> {
     io::fcntl_dupfd_cloexec(descriptor, 3)
-}
-
-/// Nothing to read and nowhere to write.
-pub(crate) fn null() -> std::io::Result<File> {
-    File::options().read(true).write(true).open("/dev/null")
 }

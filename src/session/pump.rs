@@ -35,8 +35,10 @@ pub(super) async fn relay(
     controls: Controls,
     ending: &Ending,
 ) -> Result<ExitStatus, SessionError> {
+    // Asked once more after its end, when what was kept has been sent; not every stream bears that.
+    let mut output = output.fuse();
     let relayed = tokio::select! {
-        relayed = relay_output(output, control.as_ref(), client) => relayed,
+        relayed = relay_output(&mut output, control.as_ref(), client) => relayed,
         () = serve(controls, control.as_ref()) => Err(SessionError::Closed),
         early = ending.came() => Err(early),
     };
@@ -48,12 +50,14 @@ pub(super) async fn relay(
         Err(error) => {
             match (&error, &ending.remains) {
                 (SessionError::Closed | SessionError::Overflow | SessionError::Cut(Cut::Revoked), _) => {
-                    hang_up(control.as_ref(), ending).await;
+                    while_discarding(output, hang_up(control.as_ref(), ending)).await;
                 }
                 (SessionError::Cut(Cut::ContainerLost(_)), _) | (_, Remains::Go(_)) => {}
                 // Not before the user has been told why: a program may take its time.
                 (_, Remains::Stay(tasks)) => {
-                    drop(tasks.spawn(async move { signal_to_end(control.as_ref()).await }));
+                    drop(tasks.spawn(async move {
+                        while_discarding(output, signal_to_end(control.as_ref())).await;
+                    }));
                 }
             }
             Err(error)
@@ -61,13 +65,24 @@ pub(super) async fn relay(
     }
 }
 
+/// Ends a program that nobody listens to any more. What it says meanwhile goes nowhere, but is read: else its next word
+/// would be its last (SIGPIPE), before it could do what it does when it is hung up.
+async fn while_discarding(mut output: Fuse<Outputs>, ending: impl Future<Output = ()>) {
+    let discard = async {
+        while output.next().await.is_some() {}
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = discard => {}
+        () = ending => {}
+    }
+}
+
 async fn relay_output(
-    output: Outputs,
+    output: &mut Fuse<Outputs>,
     control: &dyn ProcessControl,
     client: &dyn Client,
 ) -> Result<(), SessionError> {
-    // Asked once more after its end, when what was kept has been sent; not every stream bears that.
-    let mut output = output.fuse();
     let mut waiting = VecDeque::new();
     loop {
         let chunk = match waiting.pop_front() {
@@ -88,7 +103,7 @@ async fn relay_output(
             () = control.ended() => {}
         }
         // Some engines drop what is unread two seconds after the end: read it now, send it when the client can.
-        let (sent, kept) = tokio::join!(sending, keep(&mut output, &mut waiting));
+        let (sent, kept) = tokio::join!(sending, keep(output, &mut waiting));
         sent?;
         kept?;
     }
@@ -195,7 +210,8 @@ mod tests {
         });
         let client = Slow { window: Semaphore::new(0), seen: Mutex::default() };
 
-        let relayed = relay_output(output.boxed(), &Ended, &client);
+        let mut output = output.boxed().fuse();
+        let relayed = relay_output(&mut output, &Ended, &client);
         let read_late = async {
             sleep(HELD_UP_AFTER * 10).await;
             client.window.add_permits(100);

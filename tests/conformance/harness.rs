@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::remote::Wire;
 use coracle::engine::docker::{Config, Docker, Endpoint, ImagePullPolicy, Launcher, SignalPath};
 use coracle::engine::fake::FakeEngine;
 use coracle::engine::{
@@ -26,6 +27,8 @@ pub(crate) struct Bench {
     pub(crate) instance: InstanceId,
     /// Where inits meet the server.
     folder: Option<TempDir>,
+    /// The way to an engine elsewhere.
+    _wire: Option<Wire>,
 }
 
 pub(crate) fn config(image: &str) -> Config {
@@ -55,7 +58,7 @@ pub(crate) fn bench_by_exec(config: &Config) -> Bench {
 }
 
 pub(crate) fn bench_of(docker: Docker) -> Bench {
-    Bench { engine: Arc::new(docker), instance: InstanceId::random(), folder: None }
+    Bench { engine: Arc::new(docker), instance: InstanceId::random(), folder: None, _wire: None }
 }
 
 pub(crate) fn guest() -> Bench {
@@ -83,6 +86,23 @@ pub(crate) fn tiny_by_init() -> Bench {
     by_init("coracle/tiny:latest")
 }
 
+/// With an init that is at the end of an attached stream, on an engine elsewhere.
+pub(crate) fn guest_by_remote_init() -> Bench {
+    by_remote_init("coracle/guest:latest")
+}
+
+pub(crate) fn tiny_by_remote_init() -> Bench {
+    by_remote_init("coracle/tiny:latest")
+}
+
+fn by_remote_init(image: &str) -> Bench {
+    let mut config = config(image);
+    config.config.launcher = Launcher::Init;
+    let wire = Wire::to(socket(&config));
+    config.host = wire.endpoint.clone();
+    Bench { _wire: Some(wire), ..bench(&config) }
+}
+
 fn by_init(image: &str) -> Bench {
     let mut config = config(image);
     config.config.launcher = Launcher::Init;
@@ -93,7 +113,7 @@ fn by_init(image: &str) -> Bench {
 }
 
 pub(crate) fn fake() -> Bench {
-    Bench { engine: Arc::new(FakeEngine::new()), instance: InstanceId::random(), folder: None }
+    Bench { engine: Arc::new(FakeEngine::new()), instance: InstanceId::random(), folder: None, _wire: None }
 }
 
 /// Runs a behaviour with a deadline, removes what it left, and fails if it left anything.

@@ -54,6 +54,7 @@ proptest! {
 #[test]
 fn all_other_frames_arrive_as_they_were_sent() {
     let (process, stream, token) = (7, OutputStream::Stderr, [9; 32]);
+    let data = vec![0; DATA_BYTES_MAX];
     let to_init = [
         ToInit::Welcome { version: 1, orphan_timeout_ms: 60_000, token },
         ToInit::Signal { process, number: 15 },
@@ -67,7 +68,7 @@ fn all_other_frames_arrive_as_they_were_sent() {
         FromInit::Hello { version_min: 1, version_max: 2, token },
         FromInit::Started { process, pid: 12 },
         FromInit::Refused { process, reason: b"no" },
-        FromInit::Output { process, stream, bytes: &[0; DATA_BYTES_MAX] },
+        FromInit::Output { process, stream, bytes: &data },
         FromInit::OutputEnd { process, stream },
         FromInit::Exited { process, exit: Exit::Status(3) },
         FromInit::Exited { process, exit: Exit::Signal(9) },

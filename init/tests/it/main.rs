@@ -7,7 +7,9 @@
     reason = "a test fails where it stands"
 )]
 
+mod frames;
 mod logins;
+mod pair;
 mod peer;
 mod server;
 mod socket;

@@ -60,23 +60,40 @@ impl Init {
 
     /// How the init ended, within the deadline.
     pub(crate) fn end(&mut self) -> ExitStatus {
-        let began = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(began.elapsed() < DEADLINE, "the init does not end");
-            pause();
-        }
+        end(&mut self.child)
     }
 }
 
 impl Drop for Init {
     fn drop(&mut self) {
-        // It takes its programs along only when it ends by itself.
-        drop(self.child.kill());
-        drop(self.child.wait());
+        end_with_programs(&mut self.child);
     }
+}
+
+/// How a child ended, within the deadline.
+pub(crate) fn end(child: &mut Child) -> ExitStatus {
+    let began = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        assert!(began.elapsed() < DEADLINE, "the init does not end");
+        pause();
+    }
+}
+
+/// Ends an init so that it takes its programs along, which it cannot do if it is killed.
+pub(crate) fn end_with_programs(child: &mut Child) {
+    if !matches!(child.try_wait(), Ok(None)) {
+        return;
+    }
+    kill_process(pid(child.id()), Signal::TERM).unwrap_or_default();
+    let began = Instant::now();
+    while matches!(child.try_wait(), Ok(None)) && began.elapsed() < DEADLINE {
+        pause();
+    }
+    drop(child.kill());
+    drop(child.wait());
 }
 
 pub(crate) fn pid(number: u32) -> Pid {

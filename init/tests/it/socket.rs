@@ -260,6 +260,26 @@ fn a_number_that_is_taken_ends_the_connection() {
 }
 
 #[test]
+fn there_is_a_bound_on_programs() {
+    let init = Init::start();
+    let mut peer = init.serve();
+    let null = std::fs::File::options().read(true).write(true).open("/dev/null").unwrap();
+    let start = |peer: &mut Peer, process| {
+        let start = ToInit::Start { process, start: Box::new(args(&["sleep", "1000"])) };
+        peer.say_with(&start, &[null.as_fd(); 3]);
+        peer.next()
+    };
+
+    for process in 0..1024 {
+        assert!(matches!(start(&mut peer, process), Some(FromInit::Started { .. })), "{process}");
+    }
+    assert!(matches!(start(&mut peer, 1024), Some(FromInit::Refused { process: 1024, .. })));
+    peer.signal(7, KILL);
+    assert_eq!(peer.expect_exit(7), Exit::Signal(KILL));
+    assert!(matches!(start(&mut peer, 1025), Some(FromInit::Started { process: 1025, .. })));
+}
+
+#[test]
 fn many_starts_in_a_row_and_long_ones_keep_their_descriptors() {
     let init = Init::start();
     let mut peer = init.serve();

@@ -6,6 +6,7 @@ mod volume;
 mod way;
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -125,11 +126,16 @@ impl Launchers {
             let volume = self.volumes.with_init(architecture, config.image(), labels, client).await?;
             return Ok(Way::Attach(Attachment { volume, streams: Mutex::default() }));
         };
-        let mut room = rooms.make(architecture).map_err(|error| undelivered(error.to_string()))?;
-        if config.mode == Mode::Persistent {
-            room.keep().map_err(|error| undelivered(error.to_string()))?;
-        }
-        Ok(Way::Socket(room))
+        let (rooms, stays) = (rooms.clone(), config.mode == Mode::Persistent);
+        let make = tokio::task::spawn_blocking(move || {
+            let mut room = rooms.make(architecture)?;
+            if stays {
+                room.keep()?;
+            }
+            io::Result::Ok(room)
+        });
+        let room = make.await.map_err(io::Error::other).flatten();
+        room.map(Way::Socket).map_err(|error| undelivered(error.to_string()))
     }
 
     /// Which init an image takes.

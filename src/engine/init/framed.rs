@@ -33,8 +33,8 @@ struct State {
     /// Bytes that the init takes yet.
     stdin_credit: u32,
     stdin_waker: Option<Waker>,
-    /// The init is gone.
-    is_broken: bool,
+    /// Why the init is gone, once it is.
+    broken: Option<String>,
 }
 
 /// One output, on its way to the client.
@@ -58,7 +58,7 @@ impl Framed {
             stderr: window(!has_stderr),
             stdin_credit: WINDOW_BYTES,
             stdin_waker: None,
-            is_broken: false,
+            broken: None,
         };
         Arc::new(Self { state: Mutex::new(state), arrived: Notify::new() })
     }
@@ -96,9 +96,9 @@ impl Framed {
     }
 
     /// The init is gone.
-    pub(super) fn break_off(&self) {
+    pub(super) fn break_off(&self, reason: &str) {
         let mut state = self.state();
-        state.is_broken = true;
+        state.broken = Some(reason.to_owned());
         if let Some(waker) = state.stdin_waker.take() {
             waker.wake();
         }
@@ -166,9 +166,9 @@ struct Reader {
 impl Reader {
     async fn next(&mut self) -> Option<io::Result<Output>> {
         loop {
-            let (taken, has_ended, is_broken) = {
+            let (taken, has_ended, broken) = {
                 let mut state = self.framed.state();
-                (state.take(), state.has_ended(), state.is_broken)
+                (state.take(), state.has_ended(), state.broken.clone())
             };
             match taken {
                 _ if self.is_over => return None,
@@ -184,12 +184,13 @@ impl Reader {
                     }));
                 }
                 None if has_ended => return None,
-                None if is_broken => {
-                    self.is_over = true;
-                    let reason = "the container's first process is gone";
-                    return Some(Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason)));
-                }
-                None => self.framed.arrived.notified().await,
+                None => match broken {
+                    Some(reason) => {
+                        self.is_over = true;
+                        return Some(Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason)));
+                    }
+                    None => self.framed.arrived.notified().await,
+                },
             }
         }
     }
@@ -216,7 +217,7 @@ impl Input {
     fn poll_credit(&self, cx: &Context<'_>) -> Poll<io::Result<u32>> {
         let mut state = self.framed.state();
         match state.stdin_credit {
-            _ if state.is_broken => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            _ if state.broken.is_some() => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
             0 => {
                 state.stdin_waker = Some(cx.waker().clone());
                 Poll::Pending
@@ -233,8 +234,9 @@ impl AsyncWrite for Input {
         let room = usize::try_from(credit).unwrap_or(usize::MAX).min(DATA_BYTES_MAX);
         let taken = bytes.get(..room.min(bytes.len())).unwrap_or_default();
         let parcel = encoded(&ToInit::Stdin { process: self.process, bytes: taken });
-        self.outbox.send_item(parcel).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        // Before it is sent: the init may be quick to grant it again.
         self.framed.state().stdin_credit -= u32::try_from(taken.len()).unwrap_or_default();
+        self.outbox.send_item(parcel).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
         Poll::Ready(Ok(taken.len()))
     }
 

@@ -144,7 +144,7 @@ impl Processes {
         let running = books.running.drain().filter_map(|(_, running)| running.framed).collect::<Vec<_>>();
         let leaving = books.leaving.drain().map(|(_, framed)| framed).collect::<Vec<_>>();
         for framed in running.into_iter().chain(leaving).filter_map(|framed| framed.upgrade()) {
-            framed.break_off();
+            framed.break_off(reason);
         }
     }
 

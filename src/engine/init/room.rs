@@ -1,12 +1,13 @@
 //! Where an init meets us on the engine's own machine: a folder of its container's own, mounted there read-only, with the
 //! init itself and a socket to connect to.
 
+use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rand::RngExt as _;
@@ -35,6 +36,9 @@ const AGE_MIN: Duration = Duration::from_mins(10);
 #[derive(Clone, Debug)]
 pub struct Rooms {
     folder: Arc<PathBuf>,
+    /// Architectures whose init lies in the folder. Locked while one is written: nothing links to half of one, nor to one
+    /// that is just being replaced.
+    written: Arc<Mutex<HashSet<Architecture>>>,
 }
 
 /// One container's room. It goes when this is dropped, unless it is to stay.
@@ -54,10 +58,10 @@ impl Rooms {
     /// Rooms in `folder`, which is made when it is needed.
     #[must_use]
     pub fn new(folder: PathBuf) -> Self {
-        Self { folder: Arc::new(folder) }
+        Self { folder: Arc::new(folder), written: Arc::default() }
     }
 
-    /// Makes a room for an init of that architecture.
+    /// Makes a room for an init of that architecture. Waits for the file system.
     ///
     /// # Errors
     /// There is no such init, or the file system refuses.
@@ -114,16 +118,18 @@ impl Rooms {
         let unbuilt = || io::Error::new(io::ErrorKind::Unsupported, "there is no init for this architecture");
         let contents = architecture.binary().ok_or_else(unbuilt)?;
         let file = self.folder.join(format!("init-{}-{}", architecture.name(), env!("CARGO_PKG_VERSION")));
-        if fs::read(&file).is_ok_and(|present| present == contents) {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if written.contains(&architecture) && file.exists() {
             return Ok(file);
         }
         DirBuilder::new().recursive(true).mode(0o700).create(self.folder.as_path())?;
         let aside = self.folder.join(format!("new-{:016x}", rand::rng().random::<u64>()));
-        let mut written = File::create_new(&aside)?;
-        written.write_all(contents)?;
-        written.set_permissions(Permissions::from_mode(BINARY_MODE))?;
-        drop(written);
+        let mut new = File::create_new(&aside)?;
+        new.write_all(contents)?;
+        new.set_permissions(Permissions::from_mode(BINARY_MODE))?;
+        drop(new);
         fs::rename(&aside, &file)?;
+        written.insert(architecture);
         Ok(file)
     }
 }
