@@ -9,7 +9,8 @@ use crate::harness::{EngineProxy, TestServer};
 async fn one_command_costs_six_requests_and_four_before_its_first_byte() {
     let folder = tempfile::TempDir::new().unwrap();
     let engine = EngineProxy::listen(folder.path());
-    let server = TestServer::builder().docker_host(&engine.url()).start().await;
+    let server =
+        TestServer::builder().docker_config("launcher: exec").docker_host(&engine.url()).start().await;
     // What the server asks before anyone has come is its own business.
     let start = engine.take();
 
@@ -23,5 +24,27 @@ async fn one_command_costs_six_requests_and_four_before_its_first_byte() {
     let first_byte = requests.iter().position(is_exec_start).map(|place| place + 1);
     assert!(first_byte.is_some_and(|count| count <= 4), "{requests:?} after {start:?}");
     assert!(requests.len() <= 6, "{requests:?} after {start:?}");
+    server.stop().await;
+}
+
+/// I10: the second command on an image costs what the engine has to be asked for, and no more.
+#[tokio::test]
+async fn one_command_with_an_init_costs_three_requests_and_two_before_its_first_byte() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let engine = EngineProxy::listen(folder.path());
+    let server =
+        TestServer::builder().docker_config("launcher: init").docker_host(&engine.url()).start().await;
+    // The first one looks at the image, too.
+    server.ssh(&["true"]).output().await.assert_success();
+    server.assert_all_gone_within(Duration::from_secs(2)).await;
+    engine.take();
+
+    server.ssh(&["true"]).output().await.assert_success();
+    server.assert_all_gone_within(Duration::from_secs(2)).await;
+
+    let mut requests = engine.take();
+    requests.retain(|request| request != "GET /events");
+    let starts = |request: &String| request.starts_with("POST /containers/");
+    assert!(requests.len() == 3 && requests.iter().take(2).all(starts), "{requests:?}");
     server.stop().await;
 }

@@ -4,10 +4,13 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::harness::{Fault, FaultProxy, TINY, TestServer, call, poll_until};
+use crate::harness::{Fault, FaultProxy, TINY, TestServer, call, launcher, poll_until};
 
 /// The engine's calls for one command, in their order, without the removal.
 const CALLS: [&str; 5] = [call::CREATE, call::START, call::EXEC_CREATE, call::EXEC_START, call::INSPECT];
+
+/// The same with an init.
+const CALLS_WITH_INIT: [&str; 3] = [call::IMAGE, call::CREATE, call::START];
 
 /// A server whose engine can be spoiled.
 struct House {
@@ -18,15 +21,20 @@ struct House {
 
 impl House {
     async fn start() -> Self {
+        Self::with_launcher(&launcher()).await
+    }
+
+    /// For what only the engine's exec, or only an init, can do wrong.
+    async fn with_launcher(launcher: &str) -> Self {
         let folder = TempDir::with_prefix("coracle-it-engine-").unwrap();
         let engine = FaultProxy::listen(folder.path());
-        let server = Self::server(&engine).await;
+        let server = Self::server(&engine, launcher).await;
         Self { server, engine, _folder: folder }
     }
 
-    async fn server(engine: &FaultProxy) -> TestServer {
+    async fn server(engine: &FaultProxy, launcher: &str) -> TestServer {
         let server = TestServer::builder().image(TINY).docker_host(&engine.url());
-        server.docker_config("timeout: 5s").start().await
+        server.docker_config(&format!("launcher: {launcher}")).docker_config("timeout: 5s").start().await
     }
 
     /// The fault is over, and nothing of it stays.
@@ -45,8 +53,9 @@ impl House {
 #[tokio::test]
 async fn a_failing_engine_is_quoted_and_forgiven() {
     let house = House::start().await;
+    let calls = if launcher() == "init" { CALLS_WITH_INIT.as_slice() } else { CALLS.as_slice() };
 
-    for call in CALLS {
+    for &call in calls {
         house.engine.spoil(call, Fault::Fail(500, "the disk is full"));
         let output = house.server.ssh(&["true"]).output().await;
 
@@ -82,7 +91,7 @@ async fn an_engine_that_hangs_up_or_talks_nonsense_is_told_and_forgiven() {
 /// I9
 #[tokio::test]
 async fn a_stream_that_is_cut_is_no_clean_end() {
-    let house = House::start().await;
+    let house = House::with_launcher("exec").await;
 
     // The head of the answer has about 100 bytes; the rest is the program's output.
     for bytes in [120, 1000, 200_000] {
@@ -146,7 +155,7 @@ async fn an_engine_that_never_answers_a_launch_holds_nobody_up() {
 /// I9
 #[tokio::test]
 async fn an_engine_that_never_answers_about_a_program_is_given_up() {
-    let house = House::start().await;
+    let house = House::with_launcher("exec").await;
     house.server.ssh(&["true"]).output().await.assert_success();
     house.engine.spoil(call::EXEC_START, Fault::Hold);
     house.engine.spoil_nth(1, call::EXEC_CREATE, Fault::Hold);
@@ -166,7 +175,7 @@ async fn an_engine_that_was_away_at_the_start_is_found_when_it_comes() {
     let folder = TempDir::with_prefix("coracle-it-engine-").unwrap();
     let engine = FaultProxy::listen(folder.path());
     engine.go_away();
-    let house = House { server: House::server(&engine).await, engine, _folder: folder };
+    let house = House { server: House::server(&engine, &launcher()).await, engine, _folder: folder };
 
     house.server.ssh(&["true"]).output().await.assert_told("cannot be reached");
     house.engine.come_back();
@@ -211,7 +220,7 @@ async fn leftovers_go_even_when_the_engine_comes_after_the_server() {
 /// I9: a daemon that is stopped takes its sessions along; one that comes back is used again.
 #[tokio::test]
 async fn an_engine_that_stops_ends_its_sessions_with_a_line_and_is_used_again_later() {
-    let house = House::start().await;
+    let house = House::with_launcher("exec").await;
     let mut client = house.server.ssh(&["echo started; cat"]).spawn();
     client.wait_for("started").await;
 
@@ -256,5 +265,27 @@ async fn one_bad_answer_among_many_costs_nobody_a_session() {
         output.assert_success();
     }
     house.assert_recovers().await;
+    house.server.stop().await;
+}
+
+/// I9: with an init the engine is needed for containers alone.
+#[tokio::test]
+async fn an_engine_that_stops_leaves_sessions_with_an_init_alone() {
+    let house = House::with_launcher("init").await;
+    let master = house.server.master(&[]).await;
+    let mut client = master.ssh(&["echo started; cat; exit 7"]).spawn();
+    client.wait_for("started").await;
+
+    house.engine.go_away();
+    client.write(b"still here\n").await;
+    client.wait_for("still here").await;
+    master.ssh(&["echo another"]).output().await.assert_success().assert_stdout("another\n");
+    house.server.ssh(&["true"]).output().await.assert_told("cannot be reached");
+    client.close_stdin();
+    client.end().await.assert_code(7);
+    master.close().await;
+    house.engine.come_back();
+
+    house.server.assert_all_gone_within(Duration::from_secs(15)).await;
     house.server.stop().await;
 }

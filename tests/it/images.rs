@@ -187,8 +187,8 @@ async fn wrong_credentials_are_told_at_once() {
 /// I7
 #[tokio::test]
 async fn an_idle_command_that_does_not_exist_is_told_at_once() {
-    let mut server =
-        TestServer::builder().docker_config("idleCommand: [/nonexistent/idle]").alone().start().await;
+    let server = TestServer::builder().docker_config("launcher: exec");
+    let mut server = server.docker_config("idleCommand: [/nonexistent/idle]").alone().start().await;
     server.expect_errors();
 
     let output = server.ssh(&["true"]).output().await;

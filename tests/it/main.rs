@@ -36,6 +36,7 @@ mod images;
 mod interleavings;
 mod key_options;
 mod key_restrictions;
+mod launchers;
 mod lifecycle;
 mod limits;
 mod losses;

@@ -22,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) mod call {
     pub(crate) const ANY: &str = "* *";
     pub(crate) const PULL: &str = "POST /images/create";
+    pub(crate) const IMAGE: &str = "GET /images/*/*/json";
     pub(crate) const CREATE: &str = "POST /containers/create";
     pub(crate) const START: &str = "POST /containers/*/start";
     pub(crate) const EXEC_CREATE: &str = "POST /containers/*/exec";

@@ -34,7 +34,7 @@ pub(crate) use keys::keygen;
 pub(crate) use proxy_header::{announcing_proxy, connect_from};
 pub(crate) use python::python;
 pub(crate) use registry::Registry;
-pub(crate) use server::TestServer;
+pub(crate) use server::{TestServer, launcher};
 pub(crate) use sshd::Sshd;
 pub(crate) use target::Target;
 pub(crate) use tcp_proxy::TcpProxy;
