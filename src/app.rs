@@ -1,5 +1,6 @@
 //! The composition root: the only module that knows everyone.
 
+mod editions;
 mod profiles;
 
 use std::path::{Path, PathBuf};
@@ -11,14 +12,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use editions::Editions;
 use profiles::{ProfileBook, kept, mode};
 
 use crate::auth::{Door, PasswordChecker, TotpBook};
 use crate::config::{self, Config, Source};
-use crate::engine::Engine;
 use crate::engine::docker::Docker;
+use crate::engine::{Engine, Starts};
 use crate::ids::InstanceId;
-use crate::pool::{self, Pool, Reaper, Tenure};
+use crate::pool::{self, Pool, Reaper, Stock, Tenure};
 use crate::session::Budgets;
 use crate::shutdown::{Drain, Drained};
 use crate::ssh::{self, Listener, Services};
@@ -93,8 +95,9 @@ fn reload(running: &Config, file: Option<&Path>, shared: &Shared, services: &wat
         return tracing::warn!("SIGHUP: there is no configuration file to read again");
     };
     match try_reload(running, file, shared) {
-        Ok(fresh) => {
+        Ok((fresh, stocks)) => {
             services.send_replace(Arc::new(fresh));
+            shared.stock(stocks);
             tracing::info!(file = %file.display(), "configuration read again, for new connections");
         }
         Err(error) => {
@@ -104,7 +107,7 @@ fn reload(running: &Config, file: Option<&Path>, shared: &Shared, services: &wat
     }
 }
 
-fn try_reload(running: &Config, file: &Path, shared: &Shared) -> anyhow::Result<Services> {
+fn try_reload(running: &Config, file: &Path, shared: &Shared) -> anyhow::Result<(Services, Vec<Stock>)> {
     let (config, source) = config::load_with_source(file)?;
     let host_keys = ssh::hostkey::load(&config.ssh, &running.state_dir)?;
     for warning in config.warnings() {
@@ -113,6 +116,7 @@ fn try_reload(running: &Config, file: &Path, shared: &Shared) -> anyhow::Result<
     let fixed = [
         ("ssh.listen", config.ssh.listen != running.ssh.listen),
         ("docker.host", config.docker.host != running.docker.host),
+        ("pool.startParallel", config.pool.start_parallel != running.pool.start_parallel),
         ("limits.stdin", config.limits.stdin != running.limits.stdin),
         ("shutdown", config.shutdown != running.shutdown),
         ("stateDir", config.state_dir != running.state_dir),
@@ -128,6 +132,7 @@ fn try_reload(running: &Config, file: &Path, shared: &Shared) -> anyhow::Result<
 struct Shared {
     docker: Arc<Docker>,
     pool: Pool,
+    editions: Arc<Editions>,
     passwords: PasswordChecker,
     totp: TotpBook,
     budgets: Budgets,
@@ -136,18 +141,30 @@ struct Shared {
     drain_grace: Duration,
 }
 
+impl Shared {
+    /// From now on these containers wait for people, and no others.
+    fn stock(&self, stocks: Vec<Stock>) {
+        let editions: Vec<_> = stocks.iter().filter_map(|stock| stock.pool.edition()).collect();
+        self.editions.keep(&editions);
+        self.pool.stock(stocks);
+    }
+}
+
+/// The services, and the containers that are to wait for those who use them.
 fn services(
     config: &Config,
     source: Source,
     shared: &Shared,
     host_keys: Vec<ssh::HostKey>,
-) -> anyhow::Result<Services> {
+) -> anyhow::Result<(Services, Vec<Stock>)> {
     let door =
         Door::new(&config.auth, &shared.passwords, shared.totp.clone()).context("failed to set `auth` up")?;
-    let profiles = ProfileBook::new(config, source, &shared.docker, &shared.pool);
-    Ok(Services {
+    let profiles = ProfileBook::new(config, source, &shared.docker, &shared.pool, &shared.editions);
+    let profiles = profiles.context("failed to set `configserver` up")?;
+    let stocks = profiles.stocks();
+    let services = Services {
         door: Arc::new(door),
-        profiles: Arc::new(profiles.context("failed to set `configserver` up")?),
+        profiles: Arc::new(profiles),
         budgets: shared.budgets.clone(),
         instance: shared.instance.clone(),
         drain: shared.drain.clone(),
@@ -155,7 +172,8 @@ fn services(
         drain_grace: shared.drain_grace,
         connection_limits: ssh::ConnectionLimits::new(&config.ssh, &config.limits),
         transport: ssh::Transport::new(&config.ssh, host_keys),
-    })
+    };
+    Ok((services, stocks))
 }
 
 impl App {
@@ -170,11 +188,13 @@ impl App {
         let drain = Drain::default();
         let reaper = start_reaper(&engine, &state).await;
         let (limits, tenure) = (pool_limits(&config), tenure(&config, &state));
-        let pool = Pool::new(Arc::clone(&engine), reaper.0, &drain, limits, tenure);
+        let pool =
+            Pool::new(Arc::clone(&engine), reaper.0, &drain, limits, tenure).with_starts(starts(&config));
         pool.adopt().await;
         let shared = Shared {
             docker,
             pool,
+            editions: Arc::default(),
             passwords: PasswordChecker::new([]),
             totp: TotpBook::new(&config.state_dir),
             budgets: budgets(&config, &config.state_dir)?,
@@ -182,11 +202,13 @@ impl App {
             drain: drain.clone(),
             drain_grace: config.shutdown.grace.get(),
         };
-        let services = watch::Sender::new(Arc::new(services(&config, source, &shared, host_keys)?));
+        let (services, stocks) = services(&config, source, &shared, host_keys)?;
+        let services = watch::Sender::new(Arc::new(services));
         let address = config.ssh.listen.address();
         let listener = Listener::bind(address).with_context(|| format!("failed to listen on `{address}`"))?;
         let address = listener.address().context("failed to learn our own address")?;
         tracing::info!(%address, fingerprints = fingerprints.join(" "), "listening");
+        shared.stock(stocks);
         Ok(Self { listener, services, shared, config, drain, reaper: reaper.1, _state: state })
     }
 }
@@ -210,8 +232,14 @@ fn pool_limits(config: &Config) -> pool::Limits {
     pool::Limits {
         launch_timeout: config.docker.config.timeout.get(),
         containers: config.limits.max_containers,
+        containers_of_profile: config.pool.max,
         containers_per_user: config.limits.max_containers_per_user,
     }
+}
+
+fn starts(config: &Config) -> Starts {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Starts::new(config.pool.start_parallel.on(cores))
 }
 
 fn tenure(config: &Config, state: &StateDir) -> Tenure {

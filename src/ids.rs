@@ -40,6 +40,30 @@ impl fmt::Display for ConnectionId {
     }
 }
 
+/// A container that was started before anybody wanted it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WarmId(String);
+
+impl WarmId {
+    /// A fresh random id.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(random_letters(CONNECTION_ID_LETTERS))
+    }
+
+    /// The first letters, for names that people read, such as a host name.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        self.0.get(..6).unwrap_or(&self.0)
+    }
+}
+
+impl fmt::Display for WarmId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// One installation of the server, kept in its state folder: tells our containers from everybody else's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct InstanceId(String);

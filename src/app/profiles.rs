@@ -7,13 +7,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::Value;
 
+use super::editions::{Editions, Recipe};
 use crate::auth::{Caller, Facts, hook_caller};
 use crate::config::{self, Config, Source};
 use crate::engine::docker::{self, Docker, LaunchConfig};
 use crate::hook::{ConfigHook, HookError};
 use crate::identity::Identity;
 use crate::policy::{EnvRules, Offer, Rules};
-use crate::pool::{self, Pool};
+use crate::pool::{self, Edition, Pool, Stock, Terms};
 use crate::ssh::{Profile, Profiles};
 use crate::value::Span;
 
@@ -33,6 +34,7 @@ pub(super) struct ProfileBook {
     source: Source,
     docker: Arc<Docker>,
     pool: Pool,
+    editions: Arc<Editions>,
     everybody: Arc<Profile>,
     named: BTreeMap<String, Arc<Profile>>,
     hook: Option<ConfigHook>,
@@ -49,16 +51,20 @@ impl ProfileBook {
         source: Source,
         docker: &Arc<Docker>,
         pool: &Pool,
+        editions: &Arc<Editions>,
     ) -> Result<Self, HookError> {
         let maker = Maker { config, docker, pool };
         let none = config::Profile {
             docker: config::ProfileDocker { config: config.docker.config.clone() },
             ..config::Profile::default()
         };
-        let everybody = Arc::new(maker.make("", &none, None));
+        let make = |name: &str, profile: &config::Profile| {
+            let edition = editions.of(&maker.recipe(profile, None));
+            Arc::new(maker.make(name, profile, None, Some(edition)))
+        };
+        let everybody = make("", &none);
         let profiles = config.profiles.iter().map(|(name, profile)| (name.as_str(), profile));
-        let named =
-            profiles.map(|(name, profile)| (name.to_owned(), Arc::new(maker.make(name, profile, None))));
+        let named = profiles.map(|(name, profile)| (name.to_owned(), make(name, profile)));
         Ok(Self {
             named: named.collect(),
             everybody,
@@ -72,8 +78,25 @@ impl ProfileBook {
             source,
             docker: Arc::clone(docker),
             pool: pool.clone(),
+            editions: Arc::clone(editions),
             answers: Mutex::default(),
         })
+    }
+
+    /// What is to wait for people.
+    pub(super) fn stocks(&self) -> Vec<Stock> {
+        let outside = &self.config.pool;
+        let named = self.config.profiles.iter().filter_map(|(name, profile)| {
+            Some((self.named.get(name.as_str())?, outside.with(&profile.pool)))
+        });
+        let stocks = named.chain([(&self.everybody, outside.clone())]);
+        let stocks = stocks.map(|(profile, pool)| Stock {
+            profile: profile.name.clone(),
+            warm: usize::from(pool.warm.get()),
+            max_age: pool.max_age.get(),
+            pool: profile.pool.clone(),
+        });
+        stocks.collect()
     }
 
     fn find(&self, identity: &Identity) -> Result<&Arc<Profile>, String> {
@@ -102,7 +125,9 @@ impl ProfileBook {
         let outer = self.config.profiles.iter().find(|(known, _)| Some(known.as_str()) == name);
         let outer = outer.map(|(_, profile)| profile);
         let maker = Maker { config: &self.config, docker: &self.docker, pool: &self.pool };
-        let profile = Arc::new(maker.make(name.unwrap_or_default(), &profile, outer));
+        // Where the answer changes nothing about containers, one that waits will do.
+        let edition = self.editions.find(&maker.recipe(&profile, outer));
+        let profile = Arc::new(maker.make(name.unwrap_or_default(), &profile, outer, edition));
         if answers.len() >= ANSWERS_MAX {
             answers.clear();
         }
@@ -150,12 +175,22 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    /// `outer` is the profile that this one lies over, if it does.
-    fn make(&self, name: &str, profile: &config::Profile, outer: Option<&config::Profile>) -> Profile {
-        let launch = &profile.docker.config;
+    /// What its containers are made of. `outer` is the profile that this one lies over, if it does.
+    fn recipe(&self, profile: &config::Profile, outer: Option<&config::Profile>) -> Recipe {
         let outer_sandbox = outer.and_then(|outer| outer.sandbox).unwrap_or(self.config.sandbox);
+        Recipe { launch: profile.docker.config.clone(), sandbox: profile.sandbox.unwrap_or(outer_sandbox) }
+    }
+
+    fn make(
+        &self,
+        name: &str,
+        profile: &config::Profile,
+        outer: Option<&config::Profile>,
+        edition: Option<Edition>,
+    ) -> Profile {
+        let Recipe { launch, sandbox } = &self.recipe(profile, outer);
         let engine = self.docker.launching(launch, &self.config.docker.registries);
-        let engine = Arc::new(engine.with_sandbox(profile.sandbox.unwrap_or(outer_sandbox)));
+        let engine = Arc::new(engine.with_sandbox(*sandbox));
         let limits = &self.config.limits;
         let own =
             outer.map_or_else(|| profile.limits.clone(), |outer| profile.limits.clone().or(&outer.limits));
@@ -163,8 +198,10 @@ impl Maker<'_> {
         let pool_limits = pool::Limits {
             launch_timeout: launch.timeout.get(),
             containers: limits.max_containers,
+            containers_of_profile: self.config.pool.with(&outer.unwrap_or(profile).pool).max,
             containers_per_user: own.max_containers_per_user.unwrap_or(limits.max_containers_per_user),
         };
+        let terms = Terms { limits: pool_limits, mode: mode(launch), idle_timeout: kept(launch), edition };
         // From the outermost layer to the innermost.
         let layers = [&self.config.policy]
             .into_iter()
@@ -174,7 +211,7 @@ impl Maker<'_> {
         let rules = layers.fold(rules, |rules, layer| rules.narrowed_by(layer));
         Profile {
             name: name.to_owned(),
-            pool: self.pool.variant(engine, pool_limits, mode(launch), kept(launch)),
+            pool: self.pool.variant(engine, terms),
             sessions_max: rules.sessions_max(usize::from(limits.sessions_per_connection)),
             rules,
             max_lifetime: span(own.max_lifetime, limits.max_lifetime),
@@ -228,13 +265,17 @@ profiles: {lab: {docker: {config: {container: {image: inside}}}, limits: {idleTi
     fn book(text: &str) -> ProfileBook {
         let (config, source) = config::parse(text.as_bytes(), "config.yaml".as_ref()).unwrap();
         let docker = Arc::new(Docker::new(&config.docker).unwrap());
-        let limits =
-            pool::Limits { launch_timeout: Duration::from_secs(1), containers: 0, containers_per_user: 0 };
+        let limits = pool::Limits {
+            launch_timeout: Duration::from_secs(1),
+            containers: 0,
+            containers_of_profile: 0,
+            containers_per_user: 0,
+        };
         let instance = crate::ids::InstanceId::random();
         let tenure = Tenure { mode: pool::Mode::Connection, idle_timeout: None, instance };
         let engine = Arc::clone(&docker) as Arc<dyn crate::engine::Engine>;
         let pool = Pool::new(engine, Reaper::default(), &Drain::default(), limits, tenure);
-        ProfileBook::new(&config, source, &docker, &pool).unwrap()
+        ProfileBook::new(&config, source, &docker, &pool, &Arc::default()).unwrap()
     }
 
     #[tokio::test]
@@ -277,6 +318,26 @@ profiles: {lab: {docker: {config: {container: {image: inside}}}, limits: {idleTi
         assert_eq!((over.max_lifetime, over.idle_timeout, over.sessions_max), (minutes(60), None, 3));
         assert_eq!((narrow.idle_timeout, narrow.sessions_max), (minutes(1), 1));
         assert_eq!((bare.name.as_str(), narrow.name.as_str()), ("lab", ""));
+    }
+
+    /// Else somebody would get a container that was made for others.
+    #[tokio::test]
+    async fn an_answer_that_changes_nothing_about_containers_takes_those_that_wait_and_no_other_does() {
+        let book = book(&format!("pool: {{warm: 2}}\n{CONFIG}"));
+        let edition = |name: Option<&str>, answer| book.overlaid(name, &answer).unwrap().pool.edition();
+        let (everybodys, labs) = (book.everybody.pool.edition(), book.named["lab"].pool.edition());
+
+        assert!(everybodys.is_some() && labs.is_some() && everybodys != labs);
+        assert_eq!(edition(None, json!({"limits": {"maxLifetime": "1s"}})), everybodys);
+        assert_eq!(
+            edition(Some("lab"), json!({"docker": {"config": {"container": {"image": "inside"}}}})),
+            labs
+        );
+        assert_eq!(edition(None, json!({"profile": "lab"})), labs);
+        assert_eq!(edition(None, json!({"docker": {"config": {"container": {"env": ["A=1"]}}}})), None);
+        assert_eq!(edition(Some("lab"), json!({"sandbox": "off"})), None);
+        let stocks: Vec<_> = book.stocks().into_iter().map(|stock| (stock.profile, stock.warm)).collect();
+        assert_eq!(stocks, [("lab".to_owned(), 2), (String::new(), 2)]);
     }
 
     #[tokio::test]

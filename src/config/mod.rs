@@ -6,6 +6,7 @@ mod merged;
 mod place;
 mod profiles;
 mod suggest;
+mod warm;
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -22,7 +23,7 @@ use serde_saphyr::Error as YamlError;
 use crate::any_case::{self, Spelling};
 use crate::hook::config::{WebhookConfig, webhook};
 use crate::value::section;
-use crate::{auth, engine, policy, session, shutdown, ssh, telemetry};
+use crate::{auth, engine, policy, pool, session, shutdown, ssh, telemetry};
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -47,6 +48,9 @@ pub struct Config {
     pub sandbox: engine::docker::Sandbox,
     /// Settings of `docker.config` that open the engine's host to users, and are meant.
     pub allow_dangerous: Vec<engine::docker::Danger>,
+    /// Containers that wait, started, for somebody to log in.
+    #[serde(deserialize_with = "section")]
+    pub pool: pool::config::Config,
     /// How much one connection, and all of them together, may take.
     #[serde(deserialize_with = "section")]
     pub limits: session::config::Limits,
@@ -75,6 +79,7 @@ impl Default for Config {
             docker: engine::docker::Config::default(),
             sandbox: engine::docker::Sandbox::default(),
             allow_dangerous: Vec::new(),
+            pool: pool::config::Config::default(),
             limits: session::config::Limits::default(),
             configserver: WebhookConfig::default(),
             profiles: BTreeMap::new(),
@@ -141,6 +146,7 @@ impl Config {
             };
             warnings.push(format!("only one {what} at a time: every container is named `{name}`"));
         }
+        warnings.extend(self.warm_warning());
         warnings.extend(self.policy.warnings());
         let off = self.policy.off();
         if (docker.disable_shell || off.shell)
@@ -167,6 +173,9 @@ impl Config {
         let has_profile = |name: &str| self.profiles.keys().any(|known| known.as_str() == name);
         if let Some((path, reason)) = self.auth.dangling(&has_profile) {
             return Some((std::iter::once("auth".to_owned()).chain(path).collect(), reason));
+        }
+        if let Some(unlawful) = self.warm_against_reason() {
+            return Some(unlawful);
         }
         let (mut place, setting) = std::iter::once(everybodys)
             .chain(of_profiles)

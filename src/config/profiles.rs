@@ -12,6 +12,7 @@ use super::{merged, options};
 use crate::engine::docker::{LaunchConfig, Sandbox, launch_config};
 use crate::hook::merge;
 use crate::policy::config::PolicyConfig;
+use crate::pool::config::ProfilePool;
 use crate::secret::Secret;
 use crate::session::config::ProfileLimits;
 use crate::value::{Section, section, written_as_text};
@@ -34,6 +35,9 @@ pub struct Profile {
     pub docker: ProfileDocker,
     /// What containers may do where `docker.config` does not say.
     pub sandbox: Option<Sandbox>,
+    /// Containers that wait for its users.
+    #[serde(deserialize_with = "section")]
+    pub pool: ProfilePool,
     /// What may be done; it can only take away from the policy outside.
     #[serde(deserialize_with = "section")]
     pub policy: PolicyConfig,

@@ -6,6 +6,7 @@ pub mod docker;
 pub mod fake;
 pub mod init;
 mod process;
+mod starts;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -23,6 +24,7 @@ pub use process::{
     ExitStatus, Output, Process, ProcessControl, ProcessSpec, Program, Signal, Terminal, TerminalMode,
     TerminalSize,
 };
+pub use starts::{Starts, Turn};
 
 /// Label with the id of the connection that a container belongs to.
 pub const LABEL_CONNECTION: &str = "coracle.connection";
@@ -38,6 +40,8 @@ pub const LABEL_SESSION: &str = "coracle.session";
 pub const LABEL_PROFILE: &str = "coracle.profile";
 /// Label of a container that outlives its connections, with [`MODE_PERSISTENT`] as its value.
 pub const LABEL_MODE: &str = "coracle.mode";
+/// Label of a container that was started before anybody wanted it, with an id of its own as its value.
+pub const LABEL_WARM: &str = "coracle.warm";
 /// The value of [`LABEL_MODE`].
 pub const MODE_PERSISTENT: &str = "persistent";
 
@@ -64,6 +68,10 @@ pub trait Engine: Debug + Send + Sync {
 
     /// Removes a container with its anonymous volumes, running or not. One that is gone already is a success.
     async fn remove(&self, id: &ContainerId) -> Result<(), EngineError>;
+
+    /// The id of the image that a launch would use now: another one means that the image was updated. `None` where the
+    /// engine does not have it.
+    async fn image_id(&self) -> Result<Option<String>, EngineError>;
 }
 
 /// One running container.
@@ -78,6 +86,9 @@ pub trait Container: Debug + Send + Sync {
     /// Waits until it ends other than by [`Container::remove`], and tells why: it was removed, ran out of memory,
     /// its idle program ended. Cancel safe.
     async fn lost(&self) -> String;
+
+    /// Gives it another name. Nothing else about it changes; what knows it by its id does not notice.
+    async fn rename(&self, name: &str) -> Result<(), EngineError>;
 
     /// Removes it with its anonymous volumes. One that is gone already is a success.
     async fn remove(&self) -> Result<(), EngineError>;
@@ -103,11 +114,17 @@ pub struct LaunchWatch {
     pub stage: watch::Sender<LaunchStage>,
     /// Cancelled when nobody wants the container any more: the launch then ends as soon as it can and cleans up.
     pub abandoned: CancellationToken,
+    /// Where the engine waits for its turn, right before it creates a container, until that is started.
+    pub starts: Starts,
 }
 
 impl Default for LaunchWatch {
     fn default() -> Self {
-        Self { stage: watch::Sender::new(LaunchStage::Preparing), abandoned: CancellationToken::new() }
+        Self {
+            stage: watch::Sender::new(LaunchStage::Preparing),
+            abandoned: CancellationToken::new(),
+            starts: Starts::default(),
+        }
     }
 }
 

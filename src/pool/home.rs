@@ -9,9 +9,9 @@ use tokio::sync::{OnceCell, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::census::Counted;
+use super::census::{Counted, Who};
 use super::launch::Launch;
-use super::{LaunchError, LaunchState, Limits, Pool};
+use super::{LaunchError, LaunchState, Pool};
 use crate::engine::{
     Container, ContainerSpec, EngineError, LABEL_MODE, LABEL_PROFILE, LABEL_USERNAME, LaunchStage,
     MODE_PERSISTENT,
@@ -253,17 +253,31 @@ impl Keeper {
         let found = found.map_err(|error| LaunchError::Engine(Arc::new(error)))?;
         let found = found.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.tenant);
         if let Some(id) = found {
-            // It is there, whatever the limits have become.
-            let unlimited = Limits { containers: 0, containers_per_user: 0, ..self.pool.limits };
-            let counted = self.pool.census.count(&self.tenant.username, &unlimited)?;
+            let counted = self.pool.census.count_existing(&self.who());
             let container = self.pool.engine.adopt(&id);
             self.state.send_replace(LaunchState::Ready(Arc::clone(&container)));
             return Ok(Some((container, counted)));
         }
         let Some(spec) = spec else { return Ok(None) };
-        let counted = self.pool.census.count(&self.tenant.username, &self.pool.limits)?;
+        let Some(counted) = self.count().await else { return Ok(None) };
+        let counted = counted?;
         let launched = self.launch(&spec).await;
         Ok(launched.map(|container| (container, counted)))
+    }
+
+    /// `None` when nobody wants it any more.
+    async fn count(&self) -> Option<Result<Counted, LaunchError>> {
+        let (who, called_off) = (self.who(), CancellationToken::new());
+        let count = || self.pool.census.count(&who, &self.pool.limits);
+        tokio::select! {
+            biased;
+            counted = self.pool.admit_when_there_is_room(&who, &called_off, count) => counted,
+            () = self.deserted() => None,
+        }
+    }
+
+    fn who(&self) -> Who {
+        Who { username: self.tenant.username.clone(), profile: self.tenant.profile.clone() }
     }
 
     /// Clients that leave do not call it off, since they come back; the end of the server does.

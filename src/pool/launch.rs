@@ -22,7 +22,11 @@ impl Launch<'_> {
     /// Brings a container up, or tells why there is none; one that comes too late is removed.
     pub(super) async fn run(&self) -> Option<Arc<dyn Container>> {
         let launch_timeout = self.pool.limits.launch_timeout;
-        let watch = LaunchWatch { abandoned: self.abandoned.clone(), ..LaunchWatch::default() };
+        let watch = LaunchWatch {
+            abandoned: self.abandoned.clone(),
+            starts: self.pool.starts.clone(),
+            ..LaunchWatch::default()
+        };
         let mut stage = watch.stage.subscribe();
         let deadline = sleep_until(Instant::now() + launch_timeout);
         tokio::pin!(deadline);
@@ -57,7 +61,7 @@ impl Launch<'_> {
     }
 
     /// Puts the files in that programs are to find. A container that cannot have them is no use.
-    async fn furnish(&self, container: Arc<dyn Container>) -> Option<Arc<dyn Container>> {
+    pub(super) async fn furnish(&self, container: Arc<dyn Container>) -> Option<Arc<dyn Container>> {
         let timeout = self.pool.limits.launch_timeout;
         let written = tokio::select! {
             written = tokio::time::timeout(timeout, files::write(container.as_ref(), self.spec)) => written,
@@ -65,7 +69,10 @@ impl Launch<'_> {
         };
         let error = match written {
             Ok(Ok(())) => {
-                self.state.send_replace(LaunchState::Ready(Arc::clone(&container)));
+                // One that waited and needs no files was ready from the first moment.
+                if !matches!(*self.state.borrow(), LaunchState::Ready(_)) {
+                    self.state.send_replace(LaunchState::Ready(Arc::clone(&container)));
+                }
                 return Some(container);
             }
             Ok(Err(error)) => LaunchError::Engine(Arc::new(error)),

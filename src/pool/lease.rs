@@ -4,16 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Pool;
+use super::census::Who;
 use super::home::Guest;
 use super::launch::Launch;
-use crate::engine::{Container, ContainerSpec, EngineError, LABEL_CONNECTION, LABEL_USERNAME, LaunchStage};
+use super::name::with_user;
+use super::room::Admission;
+use crate::engine::{Container, ContainerSpec, EngineError, LABEL_CONNECTION, LaunchStage};
 
 /// How long giving back may take before the reaper takes over, so that a slow engine holds nobody up.
 const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// From a container's being taken until it gets its new name.
+const NAMED_AFTER: Duration = Duration::from_millis(250);
 
 /// A container on loan. Give it back with [`Lease::give_back`]; dropping it leaves the removal to its task.
 #[derive(Debug)]
@@ -75,26 +81,27 @@ impl Lease {
         let (state_sender, state) = watch::channel(LaunchState::InProgress(LaunchStage::Preparing));
         let (removed_sender, removed) = watch::channel(false);
         let abandoned = CancellationToken::new();
-        let username = spec.labels.get(LABEL_USERNAME).map_or("", String::as_str);
-        match pool.census.count(username, &pool.limits) {
-            Ok(counted) => {
-                // Before the engine can have anything of it that the reaper might find.
-                pool.reaper.lend(&spec.labels);
-                let tenancy =
-                    Tenancy { pool: pool.clone(), state: state_sender, abandoned: abandoned.clone() };
-                pool.tasks.spawn(async move {
-                    tenancy.run(spec).await;
-                    drop(counted);
-                    removed_sender.send_replace(true);
-                });
-            }
+        let who = Who::of(&spec.labels);
+        let tenancy =
+            Tenancy { pool: pool.clone(), who, spec, state: state_sender, abandoned: abandoned.clone() };
+        let admission = match pool.admit_now(&tenancy.who) {
+            Ok(admission) => admission,
             Err(error) => {
-                let connection = spec.labels.get(LABEL_CONNECTION);
-                tracing::warn!(connection, username, %error, "no container");
-                state_sender.send_replace(LaunchState::Failed(error));
+                tenancy.refuse(error);
                 removed_sender.send_replace(true);
+                return Self { state, hold: Hold::Sole(Sole { abandoned, removed }) };
             }
+        };
+        if let Some(Admission::Warm(taken)) = &admission
+            && tenancy.spec.files.is_empty()
+        {
+            // Whoever looks now finds it ready: there is nothing to wait for.
+            tenancy.state.send_replace(LaunchState::Ready(Arc::clone(&taken.container)));
         }
+        pool.tasks.spawn(async move {
+            tenancy.run(admission).await;
+            removed_sender.send_replace(true);
+        });
         Self { state, hold: Hold::Sole(Sole { abandoned, removed }) }
     }
 
@@ -133,30 +140,88 @@ impl Drop for Sole {
 /// The task behind a sole lease: it outlives every wait of others, so no engine call is ever cut half-way.
 struct Tenancy {
     pool: Pool,
+    who: Who,
+    spec: ContainerSpec,
     state: watch::Sender<LaunchState>,
     abandoned: CancellationToken,
 }
 
 impl Tenancy {
-    async fn run(self, spec: ContainerSpec) {
-        self.keep(&spec).await;
-        self.pool.reaper.take_back(&spec.labels);
+    /// Gets a container, keeps it until nobody wants it any more, and removes it. Without an admission there has to be
+    /// room first.
+    async fn run(self, admission: Option<Admission>) {
+        let admission = match admission {
+            Some(admission) => admission,
+            None => match self.wait_for_room().await {
+                Some(Ok(admission)) => admission,
+                Some(Err(error)) => return self.refuse(error),
+                None => return,
+            },
+        };
+        match admission {
+            Admission::Warm(taken) => {
+                let connection = self.spec.labels.get(LABEL_CONNECTION);
+                tracing::debug!(connection, container = %taken.container.id(), "a waiting container is taken");
+                if let Some(container) = self.launch().furnish(Arc::clone(&taken.container)).await {
+                    tokio::join!(self.name(container.as_ref()), self.keep(container.as_ref()));
+                    self.pool.remove(container.as_ref()).await;
+                }
+                self.pool.reaper.take_back(&taken.labels);
+                drop(taken.counted);
+            }
+            Admission::Cold(counted) => {
+                // Before the engine can have anything of it that the reaper might find.
+                self.pool.reaper.lend(&self.spec.labels);
+                if let Some(container) = self.launch().run().await {
+                    self.keep(container.as_ref()).await;
+                    self.pool.remove(container.as_ref()).await;
+                }
+                self.pool.reaper.take_back(&self.spec.labels);
+                drop(counted);
+            }
+        }
     }
 
-    /// Launches a container, keeps it until nobody wants it any more, and removes it.
-    async fn keep(&self, spec: &ContainerSpec) {
-        let Self { pool, state, abandoned } = self;
-        let Some(container) = (Launch { pool, spec, state, abandoned }).run().await else { return };
+    async fn wait_for_room(&self) -> Option<Result<Admission, LaunchError>> {
+        let admit = || self.pool.admit(&self.who);
+        self.pool.admit_when_there_is_room(&self.who, &self.abandoned, admit).await
+    }
+
+    fn launch(&self) -> Launch<'_> {
+        let Self { pool, spec, state, abandoned, .. } = self;
+        Launch { pool, spec, state, abandoned }
+    }
+
+    fn refuse(&self, error: LaunchError) {
+        let connection = self.spec.labels.get(LABEL_CONNECTION);
+        tracing::warn!(connection, username = self.who.username, %error, "no container");
+        self.state.send_replace(LaunchState::Failed(error));
+    }
+
+    /// Makes the engine's list say whose a container is that waited: its labels cannot. Not at once: what is short
+    /// needs no name, and the first program none that delays it.
+    async fn name(&self, container: &dyn Container) {
         tokio::select! {
-            () = abandoned.cancelled() => {}
+            () = self.abandoned.cancelled() => return,
+            () = sleep(NAMED_AFTER) => {}
+        }
+        let name = with_user(&self.spec.name, &self.who.username);
+        if let Err(error) = container.rename(&name).await {
+            tracing::info!(container = %container.id(), name, %error, "the container keeps its name");
+        }
+    }
+
+    /// Returns when nobody wants the container any more.
+    async fn keep(&self, container: &dyn Container) {
+        tokio::select! {
+            () = self.abandoned.cancelled() => {}
             reason = container.lost() => {
-                let connection = spec.labels.get(LABEL_CONNECTION);
+                let connection = self.spec.labels.get(LABEL_CONNECTION);
                 tracing::warn!(connection, container = %container.id(), reason, "container lost");
-                state.send_replace(LaunchState::Lost(reason));
+                self.state.send_replace(LaunchState::Lost(reason));
             }
         }
         // A lost one may still be there, stopped; and who waits for the end of the lease waits for its removal.
-        abandoned.cancelled().await;
-        pool.remove(container.as_ref()).await;
+        self.abandoned.cancelled().await;
     }
 }

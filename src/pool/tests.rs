@@ -34,13 +34,15 @@ struct House {
 
 impl House {
     fn new(launch_timeout: Duration) -> Self {
-        let limits = Limits { launch_timeout, containers: 0, containers_per_user: 0 };
+        let limits =
+            Limits { launch_timeout, containers: 0, containers_of_profile: 0, containers_per_user: 0 };
         Self::on(FakeEngine::new(), InstanceId::random(), Mode::Connection, limits)
     }
 
     fn of(mode: Mode) -> Self {
         let launch_timeout = DEADLINE / 4;
-        let limits = Limits { launch_timeout, containers: 0, containers_per_user: 1 };
+        let limits =
+            Limits { launch_timeout, containers: 0, containers_of_profile: 0, containers_per_user: 1 };
         Self::on(FakeEngine::new(), InstanceId::random(), mode, limits)
     }
 
@@ -66,16 +68,17 @@ impl House {
     }
 
     fn lease_at(&self, moment: Moment, username: &str) -> Option<Lease> {
+        self.pool.lease(moment, self.spec(username))
+    }
+
+    fn spec(&self, username: &str) -> ContainerSpec {
         let labels = [
             (LABEL_CONNECTION, "c1".to_owned()),
             (LABEL_INSTANCE, self.instance.to_string()),
             (LABEL_USERNAME, username.to_owned()),
         ];
         let labels: BTreeMap<_, _> = labels.map(|(name, value)| (name.to_owned(), value)).into();
-        self.pool.lease(
-            moment,
-            ContainerSpec { name: "c1".to_owned(), hostname: "c1".to_owned(), labels, files: Vec::new() },
-        )
+        ContainerSpec { name: "c1".to_owned(), hostname: "c1".to_owned(), labels, files: Vec::new() }
     }
 
     fn launches(&self) -> usize {
@@ -268,3 +271,4 @@ async fn what_appears_after_its_launch_was_given_up_is_found_by_the_next_look() 
 }
 
 mod persistent;
+mod warm;

@@ -112,8 +112,15 @@ fn by_init(image: &str) -> Bench {
     Bench { folder: Some(folder), ..bench_of(docker) }
 }
 
+/// One with an image that the engine does not have.
+pub(crate) fn missing() -> Bench {
+    bench(&config("coracle/missing:latest"))
+}
+
 pub(crate) fn fake() -> Bench {
-    Bench { engine: Arc::new(FakeEngine::new()), instance: InstanceId::random(), folder: None, _wire: None }
+    let engine = FakeEngine::new();
+    engine.update_image("sha256:1");
+    Bench { engine: Arc::new(engine), instance: InstanceId::random(), folder: None, _wire: None }
 }
 
 /// Runs a behaviour with a deadline, removes what it left, and fails if it left anything.

@@ -20,6 +20,7 @@ mod retries;
 mod signals;
 mod terminals;
 mod tls;
+mod warm;
 
 /// Makes a test of each behaviour for each of the engines it is listed with.
 macro_rules! conformance {
@@ -70,7 +71,10 @@ conformance! {
         launches::a_container_that_is_gone_says_so
         launches::a_container_can_be_taken_up_by_its_id
         launches::an_abandoned_launch_leaves_nothing
-        launches::removing_twice_is_fine;
+        launches::removing_twice_is_fine
+        warm::a_container_takes_a_new_name_and_runs_on
+        warm::an_image_has_one_id_until_it_is_updated
+        warm::a_launch_waits_for_its_turn_and_can_be_called_off_meanwhile;
     guest_by_init:
         behaviours::a_command_runs_and_its_output_arrives
         behaviours::the_exit_status_is_the_programs
@@ -107,7 +111,10 @@ conformance! {
         launches::a_container_that_is_gone_says_so
         launches::a_container_can_be_taken_up_by_its_id
         launches::an_abandoned_launch_leaves_nothing
-        launches::removing_twice_is_fine;
+        launches::removing_twice_is_fine
+        warm::a_container_takes_a_new_name_and_runs_on
+        warm::an_image_has_one_id_until_it_is_updated
+        warm::a_launch_waits_for_its_turn_and_can_be_called_off_meanwhile;
     guest_by_remote_init:
         behaviours::a_command_runs_and_its_output_arrives
         behaviours::the_exit_status_is_the_programs
@@ -144,7 +151,10 @@ conformance! {
         launches::a_container_that_is_gone_says_so
         launches::a_container_can_be_taken_up_by_its_id
         launches::an_abandoned_launch_leaves_nothing
-        launches::removing_twice_is_fine;
+        launches::removing_twice_is_fine
+        warm::a_container_takes_a_new_name_and_runs_on
+        warm::an_image_has_one_id_until_it_is_updated
+        warm::a_launch_waits_for_its_turn_and_can_be_called_off_meanwhile;
     guest_by_exec:
         signals::a_trap_gets_its_signal_in_time
         signals::a_signal_ends_the_whole_group
@@ -175,6 +185,8 @@ conformance! {
         signals::a_trap_gets_its_signal_in_time
         signals::a_signal_ends_the_whole_group
         launches::containers_are_labelled_and_gone_after_removal;
+    missing:
+        warm::an_image_that_is_not_there_has_no_id;
     tiny_by_init:
         behaviours::a_command_runs_and_its_output_arrives
         behaviours::the_exit_status_is_the_programs
@@ -248,5 +260,8 @@ conformance! {
         launches::a_container_that_is_gone_says_so
         launches::a_container_can_be_taken_up_by_its_id
         launches::an_abandoned_launch_leaves_nothing
-        launches::removing_twice_is_fine;
+        launches::removing_twice_is_fine
+        warm::a_container_takes_a_new_name_and_runs_on
+        warm::an_image_has_one_id_until_it_is_updated
+        warm::a_launch_waits_for_its_turn_and_can_be_called_off_meanwhile;
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{EngineProxy, TestServer};
+use crate::harness::{EngineProxy, TestServer, poll_until};
 
 /// I10
 #[tokio::test]
@@ -47,4 +47,30 @@ async fn one_command_with_an_init_costs_three_requests_and_two_before_its_first_
     let starts = |request: &String| request.starts_with("POST /containers/");
     assert!(requests.len() == 3 && requests.iter().take(2).all(starts), "{requests:?}");
     server.stop().await;
+}
+
+/// I10
+#[tokio::test]
+async fn a_container_that_waited_costs_two_requests_before_the_first_byte() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let engine = EngineProxy::listen(folder.path());
+    // With a limit of one the next one is started when this one is gone.
+    let mut server = TestServer::builder()
+        .docker_config("launcher: exec")
+        .docker_host(&engine.url())
+        .section("pool: {warm: 1, max: 1}")
+        .start()
+        .await;
+    let waits = || server.log.text().contains("a container waits");
+    poll_until("a waiting container", Duration::from_secs(20), async || waits().then_some(())).await;
+    engine.take();
+
+    server.ssh(&["true"]).output().await.assert_success();
+
+    let mut requests = engine.take();
+    requests.retain(|request| request != "GET /events" && !request.starts_with("GET /images/"));
+    let is_exec_start = |request: &String| request.starts_with("POST /exec/") && request.ends_with("/start");
+    assert_eq!(requests.iter().position(is_exec_start), Some(1), "{requests:?}");
+    server.terminate();
+    server.assert_ends_within(Duration::from_secs(20)).await;
 }

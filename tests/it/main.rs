@@ -51,3 +51,4 @@ mod signals;
 mod subsystem;
 mod terminal;
 mod transport;
+mod warm;

@@ -20,7 +20,7 @@ use super::process::DockerProcess;
 use super::retry::Retries;
 use super::survival::{InitControl, Survival};
 use super::terminal_modes::stty_words;
-use super::{SignalPath, remove};
+use super::{SignalPath, remove, rename};
 use crate::engine::{Container, EngineError, Process, ProcessControl, ProcessSpec, Program};
 use crate::ids::ContainerId;
 
@@ -78,6 +78,10 @@ impl Container for DockerContainer {
             reason = self.ended() => reason,
             reason = self.guide.over() => timeout(EVENT_DEADLINE, self.ended()).await.unwrap_or(reason),
         }
+    }
+
+    async fn rename(&self, name: &str) -> Result<(), EngineError> {
+        rename(&self.client, &self.id, name).await
     }
 
     async fn remove(&self) -> Result<(), EngineError> {

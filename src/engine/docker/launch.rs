@@ -16,7 +16,9 @@ use super::reference::Reference;
 use super::retry::Retries;
 use super::shortcomings::{Guess, Lacking};
 use super::{Docker, ImagePullPolicy, Sandbox, remove, spec};
-use crate::engine::{ContainerSpec, EngineError, LABEL_CONNECTION, LaunchFailure, LaunchStage, LaunchWatch};
+use crate::engine::{
+    ContainerSpec, EngineError, LABEL_CONNECTION, LABEL_WARM, LaunchFailure, LaunchStage, LaunchWatch, Turn,
+};
 use crate::ids::ContainerId;
 
 /// How long past the configured time-out we wait for a create to be answered, so that we can undo it.
@@ -42,7 +44,16 @@ pub(super) async fn launch(
     let mut candidates = docker.launchers.candidates(&docker.config, &docker.client).into_iter().peekable();
     while let Some(means) = candidates.next() {
         let guess = Mutex::new(docker.shortcomings.guess());
-        let launch = Launch { docker, spec, watch, deadline, guess, means, way: OnceCell::new() };
+        let launch = Launch {
+            docker,
+            spec,
+            watch,
+            deadline,
+            guess,
+            means,
+            way: OnceCell::new(),
+            turn: Mutex::default(),
+        };
         match launch.run().await {
             Ok(launched) => {
                 docker.launchers.succeeded(docker.config.launcher, means);
@@ -81,6 +92,8 @@ struct Launch<'a> {
     means: Means,
     /// Made when it is known which image there is.
     way: OnceCell<Way>,
+    /// Ours to create and start; given up whenever we wait for something else.
+    turn: Mutex<Option<Turn>>,
 }
 
 impl Launch<'_> {
@@ -106,6 +119,7 @@ impl Launch<'_> {
 
     /// Meets the container's init, if it has one.
     async fn meet(&mut self, id: &ContainerId) -> Result<Guide, EngineError> {
+        self.end_turn();
         let docker = self.docker;
         let Some(way) = self.way.take() else { return Ok(Guide::Exec) };
         let fate = docker.fates.follow(&docker.client, id.as_str());
@@ -194,6 +208,7 @@ impl Launch<'_> {
                 Ok(id) => return Ok(id),
                 Err(failure) => failure,
             };
+            self.end_turn();
             maybe_left |= newly_left;
             if self.learn(&error) {
                 continue;
@@ -223,10 +238,12 @@ impl Launch<'_> {
         };
         let Ok(Some(container)) = timeout_at(self.deadline, inspect).await else { return NameOwner::Unknown };
         let labels = container.config.and_then(|config| config.labels).unwrap_or_default();
-        match (container.id, self.spec.labels.get(LABEL_CONNECTION)) {
-            (Some(id), Some(ours)) if labels.get(LABEL_CONNECTION) == Some(ours) => {
-                NameOwner::Us(ContainerId::new(id))
-            }
+        let is_ours = [LABEL_CONNECTION, LABEL_WARM].iter().any(|name| {
+            let ours = self.spec.labels.get(*name);
+            ours.is_some() && ours == labels.get(*name)
+        });
+        match container.id {
+            Some(id) if is_ours => NameOwner::Us(ContainerId::new(id)),
             _ => NameOwner::Others,
         }
     }
@@ -240,18 +257,21 @@ impl Launch<'_> {
             self.docker.launchers.prepare(self.means, config, &self.spec.labels, &self.docker.client)
         });
         let way = timeout_at(self.deadline, prepared).await.map_err(|_| self.timed_out(CREATE))??;
+        self.begin_turn().await?;
         let (options, body) = spec::create_request(config, sandbox, self.lacking(), way, self.spec);
         let docker = timeout_at(self.deadline, self.docker.client.bollard())
             .await
             .map_err(|_| self.timed_out(CREATE))??;
         let request = docker.create_container(Some(options), body);
         tokio::pin!(request);
-        let (answer, in_time) = match timeout_at(self.deadline, &mut request).await {
-            Ok(answer) => (answer, true),
-            Err(_) => match timeout(LATE_CREATE_MAX, &mut request).await {
+        let (answer, in_time) = if let Ok(answer) = timeout_at(self.deadline, &mut request).await {
+            (answer, true)
+        } else {
+            self.end_turn();
+            match timeout(LATE_CREATE_MAX, &mut request).await {
                 Ok(answer) => (answer, false),
                 Err(_) => return Err(LaunchFailure { error: self.timed_out(CREATE), maybe_left: true }),
-            },
+            }
         };
         let created = match answer {
             Ok(created) => {
@@ -296,6 +316,7 @@ impl Launch<'_> {
         let mut retries = Retries::before(self.deadline);
         loop {
             let Err(error) = self.start_once(id).await else { return Ok(()) };
+            self.end_turn();
             if self.learn(&error) || !self.until_called_off(retries.again(&error)).await? {
                 return Err(error);
             }
@@ -304,6 +325,7 @@ impl Launch<'_> {
 
     async fn start_once(&self, id: &ContainerId) -> Result<(), EngineError> {
         self.check()?;
+        self.begin_turn().await?;
         let docker = self.docker.client.bollard().await?;
         let request = docker.start_container(id.as_str(), None::<StartContainerOptions>);
         match timeout_at(self.deadline, request).await {
@@ -313,6 +335,27 @@ impl Launch<'_> {
             }
             Err(_) => Err(self.timed_out(START)),
         }
+    }
+
+    /// Waits until it is our turn to burden the engine, unless it is already.
+    async fn begin_turn(&self) -> Result<(), EngineError> {
+        if self.turn().is_none() {
+            let turn = tokio::select! {
+                biased;
+                () = self.watch.abandoned.cancelled() => return Err(EngineError::Abandoned),
+                turn = timeout_at(self.deadline, self.watch.starts.turn()) => turn,
+            };
+            *self.turn() = Some(turn.map_err(|_| self.timed_out(CREATE))?);
+        }
+        Ok(())
+    }
+
+    fn end_turn(&self) {
+        drop(self.turn().take());
+    }
+
+    fn turn(&self) -> MutexGuard<'_, Option<Turn>> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether it may be worth a try without something in the sandbox.
@@ -330,6 +373,7 @@ impl Launch<'_> {
 
     /// Removes what was created, after `error`.
     async fn undo(&self, id: &ContainerId, error: EngineError) -> LaunchFailure {
+        self.end_turn();
         let removed = remove(&self.docker.client, id).await;
         if let Err(reason) = &removed {
             tracing::warn!(container = %id, %reason, "a container whose launch failed could not be removed");

@@ -37,7 +37,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::models::ContainerSummaryStateEnum;
-use bollard::query_parameters::{ListContainersOptions, RemoveContainerOptions};
+use bollard::query_parameters::{ListContainersOptions, RemoveContainerOptions, RenameContainerOptions};
 
 pub use self::client::SetupError;
 pub use self::config::{
@@ -66,6 +66,9 @@ const REMOVE_DEADLINE: Duration = Duration::from_mins(1);
 
 /// Listing thousands of containers takes seconds.
 const LIST_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Names and images are in the engine's books; it takes milliseconds unless it is stuck.
+const BOOKS_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How signals get to a program.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -194,6 +197,32 @@ impl Engine for Docker {
 
     async fn remove(&self, id: &ContainerId) -> Result<(), EngineError> {
         remove(&self.client, id).await
+    }
+
+    async fn image_id(&self) -> Result<Option<String>, EngineError> {
+        let image = self.config.image();
+        let inspected = self.client.call("inspect the image", BOOKS_DEADLINE, |docker| async move {
+            docker.inspect_image(image).await
+        });
+        match inspected.await {
+            Ok(image) => Ok(image.id),
+            Err(EngineError::Refused { status: 404, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Gives a container another name.
+async fn rename(client: &Client, id: &ContainerId, name: &str) -> Result<(), EngineError> {
+    let options = RenameContainerOptions { name: name.to_owned() };
+    let renamed = client
+        .call("rename the container", BOOKS_DEADLINE, |docker| async move {
+            docker.rename_container(id.as_str(), options).await
+        })
+        .await;
+    match renamed {
+        Err(EngineError::Refused { status: 404, reason, .. }) => Err(EngineError::Gone { reason }),
+        other => other,
     }
 }
 

@@ -3,13 +3,12 @@
 //! Its containers are empty; its programs are what [`shell`] understands. It keeps no files and knows no users.
 
 mod process;
+mod script;
 mod shell;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
@@ -21,65 +20,7 @@ use super::{
 };
 use crate::ids::{ContainerId, InstanceId};
 
-/// Where a fault strikes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Step {
-    /// [`Engine::launch`], where a container is created.
-    Launch,
-    /// [`Container::exec`].
-    Exec,
-    /// [`super::ProcessControl::wait`].
-    Wait,
-    /// [`super::ProcessControl::signal`].
-    Signal,
-    /// [`super::ProcessControl::resize`].
-    Resize,
-    /// [`Engine::remove`] and [`Container::remove`].
-    Remove,
-    /// [`Engine::list_owned`].
-    List,
-}
-
-/// What goes wrong there, until it is mended.
-#[derive(Clone)]
-pub enum Fault {
-    /// The step fails.
-    Fail(Arc<dyn Fn() -> EngineError + Send + Sync>),
-    /// The step takes this long, and succeeds.
-    Delay(Duration),
-    /// The step never ends; a launch only once it is called off.
-    Hang,
-}
-
-impl Fault {
-    /// A failure with what `error` makes.
-    pub fn fail(error: impl Fn() -> EngineError + Send + Sync + 'static) -> Self {
-        Self::Fail(Arc::new(error))
-    }
-}
-
-impl fmt::Debug for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Fail(error) => f.debug_tuple("Fail").field(&error()).finish(),
-            Self::Delay(duration) => f.debug_tuple("Delay").field(duration).finish(),
-            Self::Hang => f.write_str("Hang"),
-        }
-    }
-}
-
-/// A call that reached the engine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Call {
-    /// A launch, with the container's name.
-    Launch(String),
-    /// A program, in a container.
-    Exec(ContainerId, ProcessSpec),
-    /// A removal.
-    Remove(ContainerId),
-    /// A list.
-    List,
-}
+pub use script::{Call, Fault, Step};
 
 /// The engine. Clones are the same engine.
 #[derive(Clone, Debug, Default)]
@@ -99,11 +40,16 @@ struct State {
     pulls: Vec<PullProgress>,
     calls: Vec<Call>,
     containers: HashMap<ContainerId, Room>,
+    image: Option<String>,
+    /// Containers that are being created and started now, and the most that there were at once.
+    starting: usize,
+    starting_most: usize,
 }
 
 /// What the engine keeps of a container.
 #[derive(Debug)]
 struct Room {
+    name: String,
     labels: BTreeMap<String, String>,
     gone: CancellationToken,
     stopped: bool,
@@ -163,6 +109,25 @@ impl FakeEngine {
         }
     }
 
+    /// The image that launches use from now on.
+    pub fn update_image(&self, id: &str) {
+        self.state().image = Some(id.to_owned());
+    }
+
+    /// The names of the containers that there are, in order.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.state().containers.values().map(|room| room.name.clone()).collect();
+        names.sort();
+        names
+    }
+
+    /// The most containers that were ever created and started at once.
+    #[must_use]
+    pub fn starting_most(&self) -> usize {
+        self.state().starting_most
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -192,6 +157,12 @@ impl FakeEngine {
             tokio::task::yield_now().await;
         }
         watch.stage.send_replace(LaunchStage::Starting);
+        let _turn = tokio::select! {
+            biased;
+            () = watch.abandoned.cancelled() => return Err(EngineError::Abandoned),
+            turn = watch.starts.turn() => turn,
+        };
+        let _starting = Starting::begin(self);
         let hangs = matches!(self.state().faults.get(&Step::Launch), Some(Fault::Hang));
         tokio::select! {
             done = self.step(Step::Launch) => done?,
@@ -199,9 +170,28 @@ impl FakeEngine {
         }
         let number = self.0.created.fetch_add(1, Ordering::Relaxed);
         let id = ContainerId::new(format!("{number:064x}"));
-        let room = Room { labels: spec.labels.clone(), gone: CancellationToken::new(), stopped: false };
+        let (name, labels) = (spec.name.clone(), spec.labels.clone());
+        let room = Room { name, labels, gone: CancellationToken::new(), stopped: false };
         self.state().containers.insert(id.clone(), room);
         Ok(id)
+    }
+}
+
+/// One that is being created and started.
+struct Starting<'a>(&'a FakeEngine);
+
+impl<'a> Starting<'a> {
+    fn begin(engine: &'a FakeEngine) -> Self {
+        let mut state = engine.state();
+        state.starting += 1;
+        state.starting_most = state.starting_most.max(state.starting);
+        Self(engine)
+    }
+}
+
+impl Drop for Starting<'_> {
+    fn drop(&mut self) {
+        self.0.state().starting -= 1;
     }
 }
 
@@ -255,6 +245,11 @@ impl Engine for FakeEngine {
         self.kill(id);
         Ok(())
     }
+
+    async fn image_id(&self) -> Result<Option<String>, EngineError> {
+        self.step(Step::Image).await?;
+        Ok(self.state().image.clone())
+    }
 }
 
 /// One container of it.
@@ -284,6 +279,23 @@ impl Container for FakeContainer {
     async fn lost(&self) -> String {
         self.gone.cancelled().await;
         "it was removed".to_owned()
+    }
+
+    async fn rename(&self, name: &str) -> Result<(), EngineError> {
+        self.engine.record(Call::Rename(self.id.clone(), name.to_owned()));
+        self.engine.step(Step::Rename).await?;
+        let mut state = self.engine.state();
+        if state.containers.iter().any(|(id, room)| *id != self.id && room.name == name) {
+            let (action, reason) = ("rename the container", format!("the name `{name}` is in use"));
+            return Err(EngineError::Refused { action, status: 409, reason });
+        }
+        match state.containers.get_mut(&self.id) {
+            Some(room) => {
+                name.clone_into(&mut room.name);
+                Ok(())
+            }
+            None => Err(EngineError::Gone { reason: format!("no such container: {}", self.id) }),
+        }
     }
 
     async fn remove(&self) -> Result<(), EngineError> {
