@@ -14,14 +14,17 @@ use std::process::{Command, exit};
 
 use rustix::process::{Pid, setsid};
 
+use crate::disposition;
+
 /// Where the kernel does not list them: as many descriptors as we may have at all.
 const DESCRIPTORS_MAX: RawFd = 8192;
 
 /// The first one that is not standard input, output or error.
 const FIRST_OTHER: RawFd = 3;
 
-/// Starts a child with these for its standard streams, in a session of its own. There `first` runs, before this function
-/// returns; then, with no other descriptor open, `then`, whose result is the child's exit status if it returns.
+/// Starts a child with these for its standard streams, in a session of its own, with every signal at its default. There
+/// `first` runs, before this function returns; then, with no other descriptor open, `then`, whose result is the child's
+/// exit status if it returns.
 ///
 /// Does not wait for `then`, whatever the child does: no file of the container can hold us up.
 pub(crate) fn fork(
@@ -34,6 +37,8 @@ pub(crate) fn fork(
     let mut command = Command::new("/");
     command.stdin(input).stdout(output).stderr(errors);
     let in_child = move || {
+        disposition::reset_all();
+        disposition::unblock_all()?;
         setsid()?;
         first()?;
         // Our descriptors close by themselves only when a program runs, and this one tells the parent to go on.
@@ -43,7 +48,11 @@ pub(crate) fn fork(
     };
     // SAFETY: there is one thread, so no lock is held and memory may be allocated.
     unsafe { command.pre_exec(in_child) };
-    let child = command.spawn()?;
+    // What arrives before they are the child's own must not go where we would have it.
+    disposition::block_all()?;
+    let child = command.spawn();
+    disposition::unblock_all()?;
+    let child = child?;
     i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| io::ErrorKind::Other.into())
 }
 

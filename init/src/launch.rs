@@ -13,6 +13,7 @@ use rustix::fs::{Access, access};
 use rustix::io::Errno;
 use rustix::process::getuid;
 
+use crate::disposition;
 use crate::login::{self, Account, PATH, SHELL, Variables};
 use crate::passwd;
 use crate::users::Identity;
@@ -58,6 +59,7 @@ impl Launch {
         let mut line = failure.what.as_bytes().to_vec();
         line.extend_from_slice(format!(": {}\n", failure.why).as_bytes());
         // If nobody reads it, the status has to do.
+        disposition::ignore_broken_pipes();
         drop(io::stderr().write_all(&line));
         failure.status
     }

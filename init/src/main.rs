@@ -4,9 +4,11 @@
 mod args;
 mod connection;
 mod credit;
+mod disposition;
 mod fork;
 mod frames;
 mod launch;
+mod linger;
 mod login;
 mod obey;
 mod passwd;

@@ -2,13 +2,13 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use coracle_init::{FromInit, Malformed, REASON_BYTES_MAX, Start, ToInit, VERSION};
 
 use crate::processes::why;
 use crate::relay::Relay;
-use crate::service::Service;
+use crate::service::{PAUSE_MIN, Service};
 use crate::terminal::duplicate;
 
 /// A program's streams, and our ends of them where they are ours.
@@ -37,6 +37,7 @@ impl Service {
                     connection.take_road()?;
                     connection.is_welcomed = true;
                 }
+                self.pause = PAUSE_MIN;
             }
             ToInit::Start { process, start } => return self.start(process, start),
             ToInit::Signal { process, number } => self.processes.signal(process, number),
@@ -62,7 +63,7 @@ impl Service {
             }
             ToInit::Credit { process, stream, bytes } => {
                 if let Some(relay) = self.processes.relay(process) {
-                    relay.grant(stream, bytes);
+                    relay.grant(stream, bytes, Instant::now());
                 }
             }
             ToInit::Release { process } => self.processes.release(process),
@@ -82,7 +83,7 @@ impl Service {
         let streams = self.streams(start.terminal.is_some())?;
         let started = match streams {
             _ if self.ending.is_some() => Err("the container is about to end".to_owned()),
-            Ok(streams) => self.processes.start(process, start, streams, &self.signals),
+            Ok(streams) => self.processes.start(process, start, streams),
             Err(error) => Err(why(&error)),
         };
         let Some(connection) = &mut self.connection else { return Ok(()) };

@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use coracle_init::{Exit, Malformed, Start};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, Uid, getuid, ioctl_tiocsctty, kill_process_group};
 
+use crate::connection::Connection;
 use crate::launch::Launch;
 use crate::relay::Relay;
-use crate::signals::Signals;
 use crate::{fork, passwd, terminal, users};
 
 /// Programs at a time, those that were hung up and still run included.
@@ -25,6 +24,13 @@ struct Process {
     pid: Option<Pid>,
     /// Where its streams travel in frames.
     relay: Option<Relay>,
+}
+
+impl Process {
+    /// Whether it has ended and has no more output.
+    fn is_done(&self) -> bool {
+        self.pid.is_none() && self.relay.as_ref().is_none_or(Relay::is_done)
+    }
 }
 
 /// What became of a start.
@@ -53,12 +59,11 @@ impl Processes {
         number: u32,
         start: Box<Start>,
         (stdio, relay): ([OwnedFd; 3], Option<Relay>),
-        signals: &Signals,
     ) -> Started {
         if self.served.len() + self.left.len() >= PROCESSES_MAX {
             return Err("there are too many programs in the container".to_owned());
         }
-        let started = launch(start, stdio, signals);
+        let started = launch(start, stdio);
         if let Ok(pid) = started {
             self.served.insert(number, Process { pid: Some(pid), relay });
         }
@@ -99,16 +104,16 @@ impl Processes {
         let (number, process) = self.served.iter_mut().find(|(_, process)| process.pid == Some(pid))?;
         process.pid = None;
         let number = *number;
+        if let Some(relay) = &mut process.relay {
+            relay.linger(Instant::now());
+        }
         self.forget_if_done(number);
         Some((number, exit))
     }
 
     /// Forgets a program that has ended and has no more output.
     pub(crate) fn forget_if_done(&mut self, number: u32) {
-        let is_done = self.served.get(&number).is_some_and(|process| {
-            process.pid.is_none() && process.relay.as_ref().is_none_or(Relay::is_done)
-        });
-        if is_done {
+        if self.served.get(&number).is_some_and(Process::is_done) {
             self.served.remove(&number);
         }
     }
@@ -121,6 +126,21 @@ impl Processes {
     /// All of those.
     pub(crate) fn relays(&self) -> impl Iterator<Item = (u32, &Relay)> {
         self.served.iter().filter_map(|(number, process)| Some((*number, process.relay.as_ref()?)))
+    }
+
+    /// Ends the outputs of programs that have ended, when it is time to.
+    pub(crate) fn watch_over_time(&mut self, connection: &mut Connection, now: Instant) {
+        for (number, process) in &mut self.served {
+            if let (None, Some(relay)) = (process.pid, &mut process.relay) {
+                relay.watch_over_time(*number, connection, now);
+            }
+        }
+        self.served.retain(|_, process| !process.is_done());
+    }
+
+    /// When to do that again, if nothing happens before.
+    pub(crate) fn next_look(&self) -> Option<Instant> {
+        self.relays().filter_map(|(_, relay)| relay.next_look()).min()
     }
 
     /// Nobody cares for a program's streams any more.
@@ -137,7 +157,7 @@ impl Processes {
     }
 }
 
-fn launch(start: Box<Start>, stdio: [OwnedFd; 3], signals: &Signals) -> Started {
+fn launch(start: Box<Start>, stdio: [OwnedFd; 3]) -> Started {
     let identity = if start.user.is_empty() {
         None
     } else {
@@ -151,9 +171,8 @@ fn launch(start: Box<Start>, stdio: [OwnedFd; 3], signals: &Signals) -> Started 
         terminal::prepare(slave, asked_for, uid)
             .map_err(|error| format!("the terminal is not usable: {error}"))?;
     }
-    let (launch, in_child) = (Launch { start, identity }, signals.in_child());
+    let launch = Launch { start, identity };
     let first = move || {
-        Arc::clone(&in_child).store(true, Ordering::SeqCst);
         if has_terminal {
             ioctl_tiocsctty(std::io::stdin())?;
         }

@@ -1,6 +1,7 @@
 //! A program's streams where they travel in frames: our ends of its pipes, or of its terminal.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
 use coracle_init::{DATA_BYTES_MAX, FromInit, Malformed, OutputStream};
 use rustix::event::PollFlags;
@@ -10,6 +11,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::connection::Connection;
 use crate::credit::{Credit, Window};
+use crate::linger::Linger;
 use crate::queue::Queue;
 use crate::terminal::{self, duplicate};
 
@@ -27,12 +29,16 @@ pub(crate) struct Relay {
     is_terminal: bool,
     stdout: Option<Outlet>,
     stderr: Option<Outlet>,
+    /// From the program's end until it is known what the rest of its output is.
+    linger: Option<Linger>,
 }
 
 #[derive(Debug)]
 struct Outlet {
     from: OwnedFd,
     credit: Credit,
+    /// How much is to come yet, once that is known.
+    rest: Option<u64>,
 }
 
 impl Relay {
@@ -54,7 +60,7 @@ impl Relay {
         for ours in [&stdin, &stdout].into_iter().chain(&stderr) {
             set_nonblocking(ours)?;
         }
-        let outlet = |from| Outlet { from, credit: Credit::new() };
+        let outlet = |from| Outlet { from, credit: Credit::new(), rest: None };
         Ok(Self {
             stdin: Some(stdin),
             waiting: Queue::default(),
@@ -63,6 +69,7 @@ impl Relay {
             is_terminal: false,
             stdout: Some(outlet(stdout)),
             stderr: stderr.map(outlet),
+            linger: None,
         })
     }
 
@@ -95,7 +102,8 @@ impl Relay {
     }
 
     /// The server grants more of an output. Of one that has ended it may not know yet.
-    pub(crate) fn grant(&mut self, stream: OutputStream, bytes: u32) {
+    pub(crate) fn grant(&mut self, stream: OutputStream, bytes: u32, now: Instant) {
+        self.pass_time(now, true);
         if let Some(outlet) = self.outlet(stream) {
             outlet.credit.add(bytes);
         }
@@ -153,7 +161,8 @@ impl Relay {
     ) {
         let outlet = self.outlet(stream);
         let Some(open) = outlet else { return };
-        let most = open.credit.left().min(DATA_BYTES_MAX).min(buffer.len());
+        let rest = open.rest.map_or(usize::MAX, |rest| usize::try_from(rest).unwrap_or(usize::MAX));
+        let most = open.credit.left().min(DATA_BYTES_MAX).min(buffer.len()).min(rest);
         let Some(buffer) = buffer.get_mut(..most).filter(|buffer| !buffer.is_empty()) else { return };
         match io::read(&open.from, &mut *buffer) {
             Err(Errno::AGAIN | Errno::INTR) => {}
@@ -163,11 +172,56 @@ impl Relay {
                 connection.say(&FromInit::OutputEnd { process, stream });
             }
             Ok(count) => {
-                open.credit.spend(count);
+                open.spend(count);
                 let bytes = buffer.get(..count).unwrap_or_default();
                 connection.say(&FromInit::Output { process, stream, bytes });
+                self.linger.iter_mut().for_each(|linger| linger.break_silence(Instant::now()));
             }
         }
+    }
+
+    /// The program has ended; others may still write.
+    pub(crate) fn linger(&mut self, now: Instant) {
+        self.linger = Some(Linger::new(now));
+    }
+
+    /// When to look at the output again, if nothing happens before.
+    pub(crate) fn next_look(&self) -> Option<Instant> {
+        self.linger.as_ref()?.next_look()
+    }
+
+    /// Once the program has ended, ends what has been written for too long, or not been for long enough. What is there is
+    /// still sent.
+    pub(crate) fn watch_over_time(&mut self, process: u32, connection: &mut Connection, now: Instant) {
+        self.pass_time(now, connection.has_room_for_output());
+        let has_output = self.outlets().any(Outlet::has_output);
+        if self.linger.take_if(|linger| linger.is_over(now, has_output)).is_some() {
+            for outlet in [&mut self.stdout, &mut self.stderr].into_iter().flatten() {
+                outlet.rest = Some(outlet.waiting());
+            }
+        }
+        for stream in OUTPUTS {
+            let outlet = self.outlet(stream);
+            // If it was to come and is not there, somebody else has read it.
+            let is_over =
+                |outlet: &mut Outlet| outlet.rest.is_some_and(|rest| rest == 0 || !outlet.has_output());
+            if outlet.take_if(is_over).is_some() {
+                connection.say(&FromInit::OutputEnd { process, stream });
+            }
+        }
+    }
+
+    /// Counts the time; before there is more credit, or more room.
+    fn pass_time(&mut self, now: Instant, has_room: bool) {
+        let is_held_up = |outlet: &Outlet| (outlet.credit.left() == 0 || !has_room) && outlet.has_output();
+        if self.linger.is_some() {
+            let is_held_up = self.outlets().any(is_held_up);
+            self.linger.iter_mut().for_each(|linger| linger.pass(now, is_held_up));
+        }
+    }
+
+    fn outlets(&self) -> impl Iterator<Item = &Outlet> {
+        self.stdout.iter().chain(&self.stderr)
     }
 
     /// Tells a terminal's new size.
@@ -178,6 +232,24 @@ impl Relay {
     }
 }
 
+impl Outlet {
+    /// How much can be read now.
+    fn waiting(&self) -> u64 {
+        io::ioctl_fionread(&self.from).unwrap_or_default()
+    }
+
+    fn has_output(&self) -> bool {
+        self.waiting() > 0
+    }
+
+    /// So much was read.
+    fn spend(&mut self, count: usize) {
+        self.credit.spend(count);
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        self.rest = self.rest.map(|rest| rest.saturating_sub(count));
+    }
+}
+
 fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     pipe_with(PipeFlags::CLOEXEC)
 }
@@ -185,4 +257,76 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 /// Of the descriptor's open file, which others may share.
 pub(crate) fn set_nonblocking(descriptor: &OwnedFd) -> io::Result<()> {
     fcntl_setfl(descriptor, fcntl_getfl(descriptor)? | OFlags::NONBLOCK)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::time::Duration;
+
+    use super::*;
+
+    /// What was told, output by output, and which of them are over.
+    fn told(mut bytes: &[u8]) -> (Vec<u8>, Vec<OutputStream>) {
+        let (mut output, mut ends) = (Vec::new(), Vec::new());
+        while let Some((frame, length)) = FromInit::decode(bytes).unwrap() {
+            match frame {
+                FromInit::Output { process: 1, stream: OutputStream::Stdout, bytes } => output.extend(bytes),
+                FromInit::OutputEnd { process: 1, stream } => ends.push(stream),
+                other => panic!("{other:?}"),
+            }
+            bytes = &bytes[length..];
+        }
+        (output, ends)
+    }
+
+    #[test]
+    fn when_time_is_up_what_is_there_is_still_sent_and_no_more() {
+        let (from_init, to_server) = std::io::pipe().unwrap();
+        let (to_init, _server) = std::io::pipe().unwrap();
+        let now = Instant::now();
+        let mut connection = Connection::on_streams(to_init.into(), to_server.into(), now);
+        let (mut relay, [_stdin, stdout, _stderr]) = Relay::on_pipes().unwrap();
+        let mut writer = std::fs::File::from(stdout);
+        let mut buffer = vec![0; DATA_BYTES_MAX];
+        writer.write_all(&vec![1; 40_000]).unwrap();
+
+        relay.linger(now);
+        relay.watch_over_time(1, &mut connection, now + Duration::from_secs(2));
+        writer.write_all(&[2; 1000]).unwrap();
+        for _ in 0..3 {
+            relay.read_output(1, OutputStream::Stdout, &mut connection, &mut buffer);
+            relay.watch_over_time(1, &mut connection, now + Duration::from_secs(2));
+        }
+
+        connection.flush().unwrap();
+        drop(connection);
+        let mut bytes = Vec::new();
+        (&from_init).read_to_end(&mut bytes).unwrap();
+        let (output, ends) = told(&bytes);
+        assert!(output == vec![1; 40_000], "{} bytes", output.len());
+        assert_eq!(ends, [OutputStream::Stderr, OutputStream::Stdout]);
+        assert!(relay.is_done());
+        assert!(writer.write_all(b"x").is_err());
+    }
+
+    #[test]
+    fn what_somebody_else_has_read_is_not_waited_for() {
+        let (_from_init, to_server) = std::io::pipe().unwrap();
+        let (to_init, _server) = std::io::pipe().unwrap();
+        let now = Instant::now();
+        let mut connection = Connection::on_streams(to_init.into(), to_server.into(), now);
+        let (mut relay, [_stdin, stdout, _stderr]) = Relay::on_pipes().unwrap();
+        let mut writer = std::fs::File::from(stdout);
+        writer.write_all(&[1; 1000]).unwrap();
+        relay.linger(now);
+        relay.watch_over_time(1, &mut connection, now + Duration::from_secs(2));
+        assert!(!relay.is_done());
+
+        let thief = relay.stdout.as_ref().unwrap().from.try_clone().unwrap();
+        assert_eq!(io::read(&thief, &mut [0; 2000][..]), Ok(1000));
+        relay.watch_over_time(1, &mut connection, now + Duration::from_secs(2));
+
+        assert!(relay.is_done());
+    }
 }

@@ -20,8 +20,9 @@ use crate::{frames, socket};
 /// Without a server from the start.
 const FIRST_SERVER_DEADLINE: Duration = Duration::from_mins(1);
 
-/// Between two looks whether there is a server.
-const PAUSE: Duration = Duration::from_millis(200);
+/// Between two looks whether there is a server: twice as long each time. It may be back at once, or in days.
+pub(crate) const PAUSE_MIN: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// From a connection to the server's welcome.
 const WELCOME_DEADLINE: Duration = Duration::from_secs(10);
@@ -72,6 +73,8 @@ pub(crate) struct Service {
     /// Since when no server has welcomed us.
     pub(crate) alone_since: Option<Instant>,
     next_try: Instant,
+    /// From the next loss to the try after it.
+    pub(crate) pause: Duration,
     /// More has ended than is reaped at a time.
     reaps_on: bool,
     /// For what is read from programs.
@@ -99,6 +102,7 @@ pub(crate) fn run(mode: Mode) -> io::Result<u8> {
         orphan_timeout: Some(FIRST_SERVER_DEADLINE),
         alone_since: Some(now),
         next_try: now,
+        pause: PAUSE_MIN,
         reaps_on: false,
         buffer: vec![0; DATA_BYTES_MAX],
         ending: None,
@@ -182,6 +186,7 @@ impl Service {
             ending.map(|ending| ending.leave_at.unwrap_or(ending.kill_at)),
             welcome.map(|connection| connection.began + WELCOME_DEADLINE),
             self.orphaned_at(),
+            self.processes.next_look(),
             (self.connection.is_none() && self.socket.is_some() && ending.is_none()).then_some(self.next_try),
         ]
         .into_iter()
@@ -194,6 +199,9 @@ impl Service {
     }
 
     fn watch_over_time(&mut self, now: Instant) {
+        if let Some(connection) = &mut self.connection {
+            self.processes.watch_over_time(connection, now);
+        }
         // Only a socket may have somebody else behind it the next time.
         let silent = self.socket.is_some()
             && self.connection.as_ref().is_some_and(|connection| {
@@ -239,12 +247,17 @@ impl Service {
         if self.next_try > now || self.ending.is_some() {
             return;
         }
-        self.next_try = now + PAUSE;
-        let Ok(socket) = socket::connect(path) else { return };
-        let mut connection = Connection::on_socket(socket, now);
-        if connection.greet(&self.hello()).is_ok() {
-            self.connection = Some(connection);
+        let mut connection = socket::connect(path).ok().map(|socket| Connection::on_socket(socket, now));
+        let hello = self.hello();
+        self.connection = connection.take_if(|connection| connection.greet(&hello).is_ok());
+        if self.connection.is_none() {
+            self.postpone(now);
         }
+    }
+
+    fn postpone(&mut self, now: Instant) {
+        self.next_try = now + self.pause;
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
     }
 
     fn hello(&self) -> FromInit<'static> {
@@ -255,7 +268,7 @@ impl Service {
         let now = Instant::now();
         self.connection = None;
         self.alone_since = self.alone_since.or(Some(now)).filter(|_| self.ending.is_none());
-        self.next_try = now + PAUSE;
+        self.postpone(now);
         self.processes.hang_up();
         if self.socket.is_none() {
             // Nobody can come back.

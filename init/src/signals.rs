@@ -13,17 +13,16 @@ use signal_hook::consts::{
 use signal_hook::flag;
 use signal_hook::low_level::pipe;
 
-/// Those that whoever started us may have ignored, which programs would inherit: what has a handler is back to its
-/// default once a program runs. The rest of the time they do nothing here, as to any first process.
-const HANDLED: [c_int; 11] =
-    [SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2];
+use crate::disposition;
+
+/// Those that do nothing here, as to any first process, even where we are not it. The runtime sees to `SIGPIPE`.
+const UNHEARD: [c_int; 9] = [SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2];
 
 /// What has arrived.
 #[derive(Debug)]
 pub(crate) struct Signals {
     wake: UnixStream,
     term: Arc<AtomicBool>,
-    in_child: Arc<AtomicBool>,
 }
 
 impl Signals {
@@ -31,15 +30,15 @@ impl Signals {
     pub(crate) fn catch() -> io::Result<Self> {
         let (wake, waker) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
-        let (term, in_child) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        for signal in HANDLED {
-            // First, so that a child's signals do not wake us through the pipe that it shares with us.
-            flag::register_conditional_default(signal, Arc::clone(&in_child))?;
+        for signal in UNHEARD {
+            flag::register(signal, Arc::default())?;
         }
+        let term = Arc::default();
         flag::register(SIGTERM, Arc::clone(&term))?;
         pipe::register(SIGTERM, waker.try_clone()?)?;
         pipe::register(SIGCHLD, waker)?;
-        Ok(Self { wake, term, in_child })
+        disposition::unblock_all()?;
+        Ok(Self { wake, term })
     }
 
     /// Forgets what woke us; true when we were asked to end.
@@ -47,11 +46,6 @@ impl Signals {
         let mut bytes = [0; 64];
         while matches!((&self.wake).read(&mut bytes), Ok(count) if count == bytes.len()) {}
         self.term.swap(false, Ordering::SeqCst)
-    }
-
-    /// Set in a child, signals do what they do by default even before its program runs.
-    pub(crate) fn in_child(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.in_child)
     }
 }
 

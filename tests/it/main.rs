@@ -32,6 +32,7 @@ mod hook_config;
 mod hook_files;
 mod hooks;
 mod hostile;
+mod hostile_container;
 mod images;
 mod interleavings;
 mod key_options;

@@ -7,10 +7,13 @@
     reason = "a test fails where it stands"
 )]
 
+mod connections;
+mod endings;
 mod frames;
 mod logins;
 mod pair;
 mod peer;
 mod server;
+mod signals;
 mod socket;
 mod terminals;

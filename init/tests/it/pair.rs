@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Instant;
 
 use coracle_init::{Exit, FromInit, OutputStream, Start, ToInit, Token, VERSION, WINDOW_BYTES};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -59,7 +60,11 @@ impl Heard {
 
 impl Pair {
     pub(crate) fn start() -> Self {
-        let mut pair = Self::unwelcomed(Command::new(binary()).arg("--frames"));
+        Self::of(Command::new(binary()).arg("--frames"))
+    }
+
+    pub(crate) fn of(command: &mut Command) -> Self {
+        let mut pair = Self::unwelcomed(command);
         pair.listen();
         pair.say(&ToInit::Welcome { version: VERSION, orphan_timeout_ms: 60_000, token: [7; 32] });
         pair
@@ -134,7 +139,9 @@ impl Pair {
 
     /// Listens until something is true of a program.
     pub(crate) fn until(&mut self, process: u32, condition: impl Fn(&Heard) -> bool) -> &Heard {
+        let began = Instant::now();
         while !condition(self.programs.entry(process).or_default()) {
+            assert!(began.elapsed() < DEADLINE, "not in time");
             self.listen();
         }
         &self.programs[&process]

@@ -1,12 +1,13 @@
 //! The server's end of a connection.
 
-use std::io::{IoSlice, IoSliceMut, Read, Write};
+use std::io::{IoSlice, IoSliceMut, PipeReader, PipeWriter, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use coracle_init::{Exit, FromInit, Program, Start, Terminal, ToInit, Token, VERSION};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, sendmsg,
@@ -18,6 +19,8 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 /// A connection from an init.
 pub(crate) struct Peer {
     pub(crate) stream: UnixStream,
+    /// Where the init says what it says, from the welcome on.
+    pub(crate) pipe: Option<PipeReader>,
     inbox: Vec<u8>,
     /// What came with the hello.
     pub(crate) terminals: Option<OwnedFd>,
@@ -30,7 +33,7 @@ impl Peer {
     pub(crate) fn greeted(stream: UnixStream) -> Self {
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
-        let mut peer = Self { stream, inbox: Vec::new(), terminals: None, token: [0; 32] };
+        let mut peer = Self { stream, pipe: None, inbox: Vec::new(), terminals: None, token: [0; 32] };
         let (mut space, mut bytes) = ([MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))], [0; 1000]);
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::CMSG_CLOEXEC;
@@ -49,9 +52,12 @@ impl Peer {
         peer
     }
 
+    /// Says welcome, with a pipe.
     pub(crate) fn welcome(&mut self, orphan_timeout: Duration, token: Token) {
         let orphan_timeout_ms = u32::try_from(orphan_timeout.as_millis()).unwrap();
-        self.say(&ToInit::Welcome { version: VERSION, orphan_timeout_ms, token });
+        let (reader, writer) = std::io::pipe().unwrap();
+        self.say_with(&ToInit::Welcome { version: VERSION, orphan_timeout_ms, token }, &[writer.as_fd()]);
+        self.pipe = Some(reader);
     }
 
     pub(crate) fn say(&mut self, frame: &ToInit<'_>) {
@@ -65,7 +71,7 @@ impl Peer {
         self.stream.write_all(&bytes[sent..]).unwrap();
     }
 
-    /// The next frame; `None` at the end.
+    /// The next frame; `None` at the end. Before the welcome it is one on the socket.
     pub(crate) fn next(&mut self) -> Option<FromInit<'static>> {
         loop {
             // A test may leak what it has received.
@@ -75,7 +81,16 @@ impl Peer {
                 return Some(frame);
             }
             let mut bytes = [0; 4096];
-            match self.stream.read(&mut bytes) {
+            let received = match &mut self.pipe {
+                Some(pipe) => {
+                    let deadline = Timespec::try_from(DEADLINE).unwrap();
+                    let mut ready = [PollFd::new(pipe, PollFlags::IN)];
+                    assert_eq!(poll(&mut ready, Some(&deadline)).unwrap(), 1, "no frame in time");
+                    pipe.read(&mut bytes)
+                }
+                None => self.stream.read(&mut bytes),
+            };
+            match received {
                 Ok(0) => return None,
                 Ok(count) => self.inbox.extend(&bytes[..count]),
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
@@ -124,9 +139,9 @@ impl Peer {
 /// A program's other ends.
 pub(crate) struct Running {
     pub(crate) process: u32,
-    pub(crate) stdin: Option<std::io::PipeWriter>,
-    pub(crate) stdout: std::io::PipeReader,
-    pub(crate) stderr: std::io::PipeReader,
+    pub(crate) stdin: Option<PipeWriter>,
+    pub(crate) stdout: PipeReader,
+    pub(crate) stderr: PipeReader,
 }
 
 impl Running {

@@ -79,9 +79,12 @@ impl Framed {
     }
 
     /// There is no more of an output.
-    pub(super) fn end(&self, stream: OutputStream) {
-        self.state().window(stream).has_ended = true;
+    pub(super) fn end(&self, stream: OutputStream) -> Result<(), Malformed> {
+        if std::mem::replace(&mut self.state().window(stream).has_ended, true) {
+            return Err(Malformed("an output ends twice"));
+        }
         self.arrived.notify_one();
+        Ok(())
     }
 
     /// So much more input may be sent.
@@ -252,5 +255,124 @@ impl AsyncWrite for Input {
             self.has_end = false;
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::super::wires::{Queue, outbox};
+    use super::*;
+
+    const STDOUT: OutputStream = OutputStream::Stdout;
+    const STDERR: OutputStream = OutputStream::Stderr;
+
+    fn window() -> usize {
+        usize::try_from(WINDOW_BYTES).unwrap()
+    }
+
+    /// What the init is granted of its outputs.
+    fn granted(queue: &mut Queue) -> u32 {
+        let mut granted = 0;
+        while let Ok(parcel) = queue.try_recv() {
+            if let Ok(Some((ToInit::Credit { bytes, .. }, _))) = ToInit::decode(&parcel.bytes) {
+                granted += bytes;
+            }
+        }
+        granted
+    }
+
+    #[tokio::test]
+    async fn an_output_has_its_window_and_no_more_until_some_was_read() {
+        let ((outbox, mut queue), framed) = (outbox(), Framed::new(true));
+        let mut output = Arc::clone(&framed).output(1, outbox);
+        let full = vec![b'x'; window()];
+        framed.arrive(STDOUT, &full).unwrap();
+        assert!(framed.arrive(STDOUT, b"x").is_err());
+        framed.arrive(STDERR, &full).unwrap();
+
+        for _ in 0..2 {
+            let (Output::Stdout(bytes) | Output::Stderr(bytes)) = output.next().await.unwrap().unwrap();
+            assert_eq!(bytes.len(), window());
+        }
+
+        assert_eq!(granted(&mut queue), 2 * WINDOW_BYTES);
+        framed.arrive(STDOUT, &full).unwrap();
+        assert!(framed.arrive(STDOUT, b"x").is_err());
+    }
+
+    #[tokio::test]
+    async fn small_pieces_are_granted_together() {
+        let ((outbox, mut queue), framed) = (outbox(), Framed::new(true));
+        let mut output = Arc::clone(&framed).output(1, outbox);
+        for _ in 0..1000 {
+            framed.arrive(STDOUT, b"x").unwrap();
+            output.next().await.unwrap().unwrap();
+        }
+
+        assert_eq!(granted(&mut queue), 0);
+    }
+
+    #[tokio::test]
+    async fn an_output_is_told_to_its_end_and_then_ends() {
+        let ((outbox, _queue), framed) = (outbox(), Framed::new(true));
+        let output = Arc::clone(&framed).output(1, outbox);
+        framed.arrive(STDOUT, b"out").unwrap();
+        framed.arrive(STDERR, b"err").unwrap();
+        for stream in [STDOUT, STDERR] {
+            framed.end(stream).unwrap();
+            assert!(framed.end(stream).is_err());
+            assert!(framed.arrive(stream, b"").is_err());
+        }
+
+        let all: Vec<_> = output.map(Result::unwrap).collect().await;
+
+        let (out, err) = (Bytes::from_static(b"out"), Bytes::from_static(b"err"));
+        assert_eq!(all, [Output::Stderr(err), Output::Stdout(out)]);
+    }
+
+    #[tokio::test]
+    async fn input_stops_at_the_window_and_goes_on_with_what_is_granted() {
+        let ((outbox, mut queue), framed) = (outbox(), Framed::new(true));
+        let mut input = Arc::clone(&framed).input(1, &outbox, false);
+        let long = vec![b'x'; 2 * window()];
+        let mut sent = 0;
+        while let Poll::Ready(count) = futures::poll!(Box::pin(input.write(&long))) {
+            sent += count.unwrap();
+            queue.try_recv().unwrap();
+        }
+        assert_eq!(sent, window());
+        assert!(framed.grant(WINDOW_BYTES + 1).is_err());
+        assert!(framed.grant(u32::MAX).is_err());
+
+        framed.grant(10).unwrap();
+
+        assert_eq!(input.write(&long).await.unwrap(), 10);
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_init_ends_both_ways() {
+        let ((outbox, _queue), framed) = (outbox(), Framed::new(true));
+        let mut input = Arc::clone(&framed).input(1, &outbox, false);
+        let mut output = Arc::clone(&framed).output(1, outbox);
+        framed.arrive(STDOUT, b"last").unwrap();
+
+        framed.break_off("it fell over");
+
+        assert!(input.write(b"x").await.is_err());
+        assert!(output.next().await.unwrap().is_ok(), "what came before is told");
+        assert!(output.next().await.unwrap().is_err(), "it is no clean end");
+        assert!(output.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn whoever_stops_reading_lets_go_of_the_streams() {
+        let ((outbox, mut queue), framed) = (outbox(), Framed::new(true));
+
+        drop(Arc::clone(&framed).output(1, outbox));
+
+        let parcel = queue.try_recv().unwrap();
+        assert!(matches!(ToInit::decode(&parcel.bytes), Ok(Some((ToInit::Release { process: 1 }, _)))));
     }
 }

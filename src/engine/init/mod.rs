@@ -9,6 +9,7 @@
 mod binary;
 mod framed;
 mod handshake;
+mod hello;
 mod output;
 mod process;
 mod processes;
@@ -100,7 +101,7 @@ impl Init {
 
     fn of(met: Met, room: Option<Room>, tasks: &TaskTracker) -> Self {
         let Met { frames, road, streams } = met;
-        let processes = Arc::new(Processes::default());
+        let processes = Processes::new(matches!(streams, Streams::Frames));
         let stop = CancellationToken::new();
         let (over_sender, over) = watch::channel(None);
         let (outbox, queue) = wires::outbox();
@@ -166,24 +167,22 @@ impl Init {
         framed: Option<&Arc<Framed>>,
         descriptors: Vec<OwnedFd>,
     ) -> Result<(u32, ExitReceiver), EngineError> {
-        let entry = self.processes.enter(&self.outbox, framed);
-        let mut entry = entry.map_err(|reason| EngineError::Gone { reason })?;
-        let (number, exit) = (entry.number(), entry.exit());
-        let mut bytes = Vec::new();
-        let start = ToInit::Start { process: number, start: Box::new(start_of(spec)) };
-        start.encode(&mut bytes).map_err(|_| EngineError::Unsupported {
-            action: START,
-            reason: "its arguments and variables are too long".to_owned(),
-        })?;
         let begun = async {
+            let entry = self.processes.enter(&self.outbox, framed).await;
+            let mut entry = entry.map_err(|reason| EngineError::Gone { reason })?;
+            let (number, exit) = (entry.number(), entry.exit());
+            let mut bytes = Vec::new();
+            let start = ToInit::Start { process: number, start: Box::new(start_of(spec)) };
+            start.encode(&mut bytes).map_err(|_| EngineError::Unsupported {
+                action: START,
+                reason: "its arguments and variables are too long".to_owned(),
+            })?;
             self.outbox.send(Parcel { bytes, descriptors }).await?;
             entry.asked_for();
-            entry.begun().await
+            entry.begun().await.map(|()| (number, exit))
         };
-        match timeout(START_DEADLINE, begun).await {
-            Ok(begun) => begun.map(|()| (number, exit)),
-            Err(_) => Err(EngineError::TimedOut { action: START, after: START_DEADLINE }),
-        }
+        let timed_out = EngineError::TimedOut { action: START, after: START_DEADLINE };
+        timeout(START_DEADLINE, begun).await.unwrap_or(Err(timed_out))
     }
 
     /// Its container is removed, and nobody comes back to its room.

@@ -1,6 +1,7 @@
 //! What a program writes, read by us from its pipes or its terminal.
 
 use std::io;
+use std::os::fd::AsFd as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures::stream::{BoxStream, Stream, StreamExt as _};
+use rustix::io::Errno;
 use tokio::net::unix::pipe;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tokio_util::io::poll_read_buf;
@@ -31,6 +33,9 @@ const SILENCE: Duration = Duration::from_secs(1);
 
 /// How long it may go on writing.
 const LINGER_MAX: Duration = Duration::from_secs(2);
+
+/// A client that takes nothing for less than this only has its window full for a moment.
+const STALL_MIN: Duration = Duration::from_millis(200);
 
 /// Our ends, until they are polled for output.
 pub(super) struct LocalOutput {
@@ -59,7 +64,8 @@ impl LocalOutput {
             let mut exit = exit;
             drop(exit.wait_for(Option::is_some).await);
         };
-        OutputStream { ends: self, buffer: BytesMut::new(), phase: Phase::Running(Box::pin(exited)) }.boxed()
+        let phase = Phase::Running(Box::pin(exited));
+        OutputStream { ends: self, buffer: BytesMut::new(), phase, given_at: None }.boxed()
     }
 }
 
@@ -82,6 +88,8 @@ struct OutputStream {
     ends: LocalOutput,
     buffer: BytesMut,
     phase: Phase,
+    /// When somebody got the last piece, after the program's end.
+    given_at: Option<Instant>,
 }
 
 impl Stream for OutputStream {
@@ -89,18 +97,22 @@ impl Stream for OutputStream {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
+        this.count_a_stall();
+        // Before there is anything to read: somebody who always has something to say must not hide the program's end.
+        this.poll_exit(cx);
         loop {
             match this.poll_output(cx) {
                 Poll::Ready(Some(item)) => {
                     if let Phase::Lingering { silence, .. } = &mut this.phase {
-                        silence.as_mut().reset(Instant::now() + SILENCE);
+                        let now = Instant::now();
+                        this.given_at = Some(now);
+                        silence.as_mut().reset(now + SILENCE);
                     }
                     return Poll::Ready(Some(item));
                 }
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending => {}
             }
-            // Only when there is nothing to read: a client that reads slowly loses nothing by it.
             if this.poll_phase(cx).is_pending() {
                 return Poll::Pending;
             }
@@ -131,16 +143,34 @@ impl OutputStream {
         if stdout.is_ready() && stderr.is_ready() { Poll::Ready(None) } else { Poll::Pending }
     }
 
+    fn poll_exit(&mut self, cx: &mut Context<'_>) {
+        if let Phase::Running(exited) = &mut self.phase
+            && exited.as_mut().poll(cx).is_ready()
+        {
+            let until = Box::pin(sleep_until(Instant::now() + LINGER_MAX));
+            self.phase = Phase::Lingering { silence: Box::pin(sleep(SILENCE)), until };
+        }
+    }
+
+    /// While the client takes nothing no time passes: what is left behind can write nothing then, and must not lose it.
+    fn count_a_stall(&mut self) {
+        let stalled = self.given_at.take().map(|given_at| given_at.elapsed());
+        if let (Some(stalled), Phase::Lingering { silence, until }) = (stalled, &mut self.phase)
+            && stalled >= STALL_MIN
+        {
+            for sleep in [silence, until] {
+                let later = sleep.deadline() + stalled;
+                sleep.as_mut().reset(later);
+            }
+        }
+    }
+
     /// Ready when there is reason to look at the output once more.
     fn poll_phase(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.phase {
-            Phase::Running(exited) => {
-                if exited.as_mut().poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
-                let until = Box::pin(sleep_until(Instant::now() + LINGER_MAX));
-                self.phase = Phase::Lingering { silence: Box::pin(sleep(SILENCE)), until };
-                Poll::Ready(())
+            Phase::Running(_) => {
+                self.poll_exit(cx);
+                if matches!(self.phase, Phase::Running(_)) { Poll::Pending } else { Poll::Ready(()) }
             }
             Phase::Lingering { silence, .. } => {
                 if silence.as_mut().poll(cx).is_pending() {
@@ -149,11 +179,8 @@ impl OutputStream {
                 self.phase = self.ends.rest();
                 Poll::Ready(())
             }
-            Phase::Last { stdout, stderr } => {
-                // What was said to be there is not: somebody else has read it.
-                (*stdout, *stderr) = (0, 0);
-                Poll::Ready(())
-            }
+            // Never waits for anything.
+            Phase::Last { .. } => Poll::Ready(()),
         }
     }
 }
@@ -179,9 +206,11 @@ fn poll_source(
     cx: &mut Context<'_>,
 ) -> Poll<Option<io::Result<Bytes>>> {
     let Some(open) = source else { return Poll::Ready(None) };
-    let wanted = left.as_ref().map_or(READ_BYTES, |left| usize::try_from(**left).unwrap_or(READ_BYTES));
-    let read = if wanted == 0 { Poll::Ready(Ok(Bytes::new())) } else { open.poll_read(buffer, wanted, cx) };
-    match ready!(read) {
+    let read = match &left {
+        Some(left) => open.read_now(usize::try_from(**left).unwrap_or(READ_BYTES)),
+        None => ready!(open.poll_read(buffer, cx)),
+    };
+    match read {
         Ok(bytes) if !bytes.is_empty() => {
             if let Some(left) = left {
                 *left = left.saturating_sub(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
@@ -196,19 +225,14 @@ fn poll_source(
 }
 
 impl Source {
-    /// At most `wanted` bytes; none at the end.
-    fn poll_read(
-        &mut self,
-        buffer: &mut BytesMut,
-        wanted: usize,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<Bytes>> {
+    /// What there is when there is something; nothing at the end.
+    fn poll_read(&mut self, buffer: &mut BytesMut, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         match self {
             Self::Pipe(pipe) => {
                 if buffer.capacity() < ROOM_BYTES_MIN {
                     buffer.reserve(READ_BYTES);
                 }
-                match poll_read_buf(Pin::new(pipe), cx, &mut (&mut *buffer).limit(wanted)) {
+                match poll_read_buf(Pin::new(pipe), cx, &mut (&mut *buffer).limit(READ_BYTES)) {
                     Poll::Ready(read) => Poll::Ready(read.map(|_| buffer.split().freeze())),
                     Poll::Pending => {
                         // An idle session keeps no buffer.
@@ -219,10 +243,31 @@ impl Source {
             }
             Self::Terminal(master) => {
                 let mut line = [0; TERMINAL_READ_BYTES];
-                let into = line.get_mut(..wanted.min(TERMINAL_READ_BYTES)).unwrap_or_default();
-                let count = ready!(master.poll_read(cx, into))?;
-                Poll::Ready(Ok(Bytes::copy_from_slice(into.get(..count).unwrap_or_default())))
+                let count = ready!(master.poll_read(cx, &mut line))?;
+                Poll::Ready(Ok(Bytes::copy_from_slice(line.get(..count).unwrap_or_default())))
             }
         }
     }
+
+    /// At most so much of what is there; nothing when somebody else has read it. The runtime is not asked: it may not have
+    /// heard of it yet, or may want the task to rest.
+    fn read_now(&self, most: usize) -> io::Result<Bytes> {
+        let descriptor = match self {
+            Self::Pipe(pipe) => pipe.as_fd(),
+            Self::Terminal(master) => master.descriptor(),
+        };
+        let mut bytes = vec![0; most.min(READ_BYTES)];
+        match rustix::io::read(descriptor, &mut bytes) {
+            Ok(count) => {
+                bytes.truncate(count);
+                Ok(bytes.into())
+            }
+            // The second of a terminal that nobody has open any more.
+            Err(Errno::AGAIN | Errno::IO) => Ok(Bytes::new()),
+            Err(error) => Err(error.into()),
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,8 @@ use super::stdio::Master;
 use super::wires::Outbox;
 use crate::engine::{EngineError, ExitStatus, ProcessControl, Signal, TerminalSize};
 
+const RESIZE: &str = "resize the terminal";
+
 /// A program in a container with an init of ours.
 #[derive(Debug)]
 pub(super) struct InitProcess {
@@ -34,11 +36,12 @@ impl ProcessControl for InitProcess {
     async fn resize(&self, size: TerminalSize) -> Result<(), EngineError> {
         let Terminal::Ours(terminal) = &self.terminal else {
             let (columns, rows) = (size.columns(), size.rows());
-            return self.outbox.say(&ToInit::Resize { process: self.number, columns, rows }).await;
+            let resize = ToInit::Resize { process: self.number, columns, rows };
+            return self.outbox.say_in_time(&resize, RESIZE).await;
         };
         let size = Winsize { ws_row: size.rows(), ws_col: size.columns(), ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(terminal.descriptor(), size).map_err(|error| EngineError::Failed {
-            action: "resize the terminal",
+            action: RESIZE,
             reason: error.to_string(),
             is_answer: false,
         })
@@ -48,7 +51,8 @@ impl ProcessControl for InitProcess {
         if self.exit.borrow().is_some() {
             return Ok(());
         }
-        self.outbox.say(&ToInit::Signal { process: self.number, number: signal_number(signal) }).await
+        let signal = ToInit::Signal { process: self.number, number: signal_number(signal) };
+        self.outbox.say_in_time(&signal, "send a signal").await
     }
 
     async fn ended(&self) {

@@ -14,6 +14,7 @@ use rand::RngExt as _;
 use rustix::fs::{Mode, OFlags};
 use tokio::net::UnixListener;
 
+use super::hello::aside;
 use super::{Architecture, Token};
 
 /// The file names in a room.
@@ -186,9 +187,16 @@ impl Room {
 
     /// Nobody can connect any more.
     pub(super) fn close(&mut self) {
-        self.listener = None;
+        self.turn_away();
         if !self.stays {
             remove(&self.folder);
+        }
+    }
+
+    /// Closes the socket. What those sent who were not let in goes with it, and that can take as long as they like.
+    fn turn_away(&mut self) {
+        if let Some(listener) = self.listener.take() {
+            aside(move || drop(listener)).ok();
         }
     }
 
@@ -212,6 +220,7 @@ impl Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
+        self.turn_away();
         if !self.stays {
             remove(&self.folder);
         }

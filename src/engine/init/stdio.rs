@@ -7,7 +7,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use rustix::fs::{Mode, OFlags, Uid};
+use rustix::fs::{Mode, OFlags, ResolveFlags, Uid, openat2};
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use tokio::io::AsyncWrite;
@@ -75,8 +76,7 @@ pub(super) fn pipes(devices: &Devices) -> io::Result<Stdio> {
 pub(super) fn terminal(devices: &Devices) -> io::Result<Stdio> {
     let unsupported = || io::Error::new(io::ErrorKind::Unsupported, "the container has no /dev/pts");
     let folder = devices.folder.as_ref().ok_or_else(unsupported)?;
-    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let master = rustix::fs::openat(folder, "ptmx", flags, Mode::empty())?;
+    let master = open_master(folder)?;
     unlockpt(&master)?;
     let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
     devices.give(slave.as_fd())?;
@@ -87,6 +87,18 @@ pub(super) fn terminal(devices: &Devices) -> io::Result<Stdio> {
         terminal: Some(master),
         theirs: vec![slave],
     })
+}
+
+/// Opens a new terminal in a devpts. A container that may mount could have put anything over its `ptmx`, of which the
+/// mere opening waits: the kernel is told not to go there.
+fn open_master(folder: &OwnedFd) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let inside = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH;
+    match openat2(folder, "ptmx", flags, Mode::empty(), inside) {
+        // Kernels before 5.6, and filters that do not know the call.
+        Err(Errno::NOSYS | Errno::PERM) => rustix::fs::openat(folder, "ptmx", flags, Mode::empty()),
+        opened => opened,
+    }
 }
 
 impl Devices {
@@ -119,7 +131,7 @@ impl Master {
             let mut guard = ready!(self.0.poll_read_ready(cx))?;
             match guard.try_io(|inner| Ok(rustix::io::read(inner.get_ref(), &mut *buffer)?)) {
                 // That is how Linux tells it.
-                Ok(Err(error)) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+                Ok(Err(error)) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {
                     return Poll::Ready(Ok(0));
                 }
                 Ok(read) => return Poll::Ready(read),
@@ -173,5 +185,66 @@ impl AsyncWrite for PipeInput {
     fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0 = None;
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::fstat;
+    use rustix::process::geteuid;
+
+    use super::*;
+
+    /// Nobody on most machines.
+    const SOMEBODY: u32 = 54_321;
+
+    fn devices(uid: u32) -> Devices {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open("/dev/pts", flags, Mode::empty()).unwrap();
+        Devices { folder: Some(folder), uid }
+    }
+
+    #[tokio::test]
+    async fn what_is_made_for_another_user_is_theirs_or_everybodys() {
+        let devices = devices(SOMEBODY);
+        for made in [pipes(&devices).unwrap(), terminal(&devices).unwrap()] {
+            assert!(!made.theirs.is_empty());
+            for end in &made.theirs {
+                let found = fstat(end).unwrap();
+                let is_open = found.st_mode & 0o666 == 0o666;
+                assert!(found.st_uid == SOMEBODY || is_open, "{:o} of {}", found.st_mode, found.st_uid);
+                assert!(geteuid().is_root() == (found.st_uid == SOMEBODY));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_made_for_ourselves_is_nobody_elses() {
+        for end in pipes(&devices(geteuid().as_raw())).unwrap().theirs {
+            assert_eq!(fstat(end).unwrap().st_mode & 0o777, 0o600);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_read_and_written_here_never_blocks_whatever_is_done_to_the_other_end() {
+        let devices = devices(geteuid().as_raw());
+        let made = terminal(&devices).unwrap();
+        rustix::io::ioctl_fionbio(&made.theirs[0], false).unwrap();
+
+        let master = made.terminal.unwrap();
+
+        let read = rustix::io::read(master.descriptor(), &mut [0; 1]);
+        assert_eq!(read.unwrap_err(), Errno::AGAIN);
+    }
+
+    #[tokio::test]
+    async fn a_terminal_is_opened_nowhere_else() {
+        let folder = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/dev/pts/ptmx", folder.path().join("ptmx")).unwrap();
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let odd = rustix::fs::open(folder.path(), flags, Mode::empty()).unwrap();
+
+        assert!(terminal(&Devices { folder: Some(odd), uid: 0 }).is_err());
+        assert!(terminal(&Devices { folder: None, uid: 0 }).is_err());
     }
 }

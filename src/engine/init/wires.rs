@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use coracle_init::{FromInit, ToInit};
@@ -11,6 +12,7 @@ use futures::stream::{BoxStream, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_util::io::ReaderStream;
 use tokio_util::sync::PollSender;
 
@@ -20,6 +22,9 @@ use crate::engine::EngineError;
 
 /// Frames that wait for an init that does not read. Past it whoever has one more waits, or drops it.
 const PARCELS_PENDING_MAX: usize = 64;
+
+/// From a frame's turn to be left until there is room for it.
+const SAY_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Room for what an init says; most of it is a dozen bytes.
 const READ_BYTES: usize = 512;
@@ -52,6 +57,16 @@ impl Outbox {
     /// As [`Outbox::send`], for a frame without descriptors.
     pub(super) async fn say(&self, frame: &ToInit<'_>) -> Result<(), EngineError> {
         self.send(encoded(frame)).await
+    }
+
+    /// As [`Outbox::say`], but does not wait for long for an init that does not read.
+    pub(super) async fn say_in_time(
+        &self,
+        frame: &ToInit<'_>,
+        action: &'static str,
+    ) -> Result<(), EngineError> {
+        let timed_out = EngineError::TimedOut { action, after: SAY_DEADLINE };
+        timeout(SAY_DEADLINE, self.say(frame)).await.unwrap_or(Err(timed_out))
     }
 
     /// For whoever has to poll.

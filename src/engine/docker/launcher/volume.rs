@@ -4,9 +4,13 @@ use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use bollard::body_full;
 use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType, VolumeCreateRequest};
-use bollard::query_parameters::{CreateContainerOptions, UploadToContainerOptions};
+use bollard::query_parameters::{
+    ContainerArchiveInfoOptions, CreateContainerOptions, UploadToContainerOptions,
+};
+use data_encoding::HEXLOWER;
 use tokio::sync::Mutex;
 
 use super::{FOLDER, undelivered};
@@ -20,6 +24,9 @@ use crate::ids::ContainerId;
 const FILL_DEADLINE: Duration = Duration::from_secs(30);
 
 const FILL: &str = "give the engine the containers' first process";
+
+/// Bytes of the init's SHA-256 that are in the name of its volume.
+const DIGEST_BYTES: usize = 8;
 
 /// Everybody in the container may run it.
 const BINARY_MODE: u32 = 0o555;
@@ -39,11 +46,15 @@ impl Volumes {
         labels: &BTreeMap<String, String>,
         client: &Client,
     ) -> Result<String, EngineError> {
-        let name = format!("coracle-init-{}-{}", architecture.name(), env!("CARGO_PKG_VERSION"));
+        let unbuilt = || undelivered("there is none for this architecture".to_owned());
+        let binary = architecture.binary().ok_or_else(unbuilt)?;
+        // By what is in it: several servers, also of other versions, may use one engine.
+        let digest = digest(&SHA256, binary);
+        let digest = HEXLOWER.encode(digest.as_ref().get(..DIGEST_BYTES).unwrap_or_default());
+        let name = format!("coracle-init-{}-{digest}", architecture.name());
         let mut filled = self.filled.lock().await;
         if !filled.contains(&name) {
-            let archive = archive(architecture).map_err(|error| undelivered(error.to_string()))?;
-            fill(&name, archive, image, labels, client).await?;
+            fill(&name, binary, image, labels, client).await?;
             filled.insert(name.clone());
         }
         Ok(name)
@@ -59,7 +70,7 @@ impl Volumes {
 
 async fn fill(
     name: &str,
-    archive: Vec<u8>,
+    binary: &[u8],
     image: &str,
     labels: &BTreeMap<String, String>,
     client: &Client,
@@ -88,21 +99,34 @@ async fn fill(
         })
         .await?;
     let id = ContainerId::new(created.id);
-    let options = UploadToContainerOptions { path: FOLDER.to_owned(), ..Default::default() };
-    let uploaded = client
-        .call(FILL, FILL_DEADLINE, |docker| {
-            let id = id.as_str();
-            async move { docker.upload_to_container(id, Some(options), body_full(archive.into())).await }
+    let outcome = fill_through(&id, binary, client).await;
+    let removed = remove(client, &id).await;
+    outcome.and(removed)
+}
+
+/// Puts the init into a container's volume, unless it is there: others may be about to run it.
+async fn fill_through(id: &ContainerId, binary: &[u8], client: &Client) -> Result<(), EngineError> {
+    let options = ContainerArchiveInfoOptions { path: format!("{FOLDER}/init") };
+    let present = client
+        .call(FILL, FILL_DEADLINE, |docker| async move {
+            docker.get_container_archive_info(id.as_str(), Some(options)).await
         })
         .await;
-    let removed = remove(client, &id).await;
-    uploaded.and(removed)
+    // It is written from its beginning to its end.
+    if present.is_ok_and(|file| usize::try_from(file.size) == Ok(binary.len())) {
+        return Ok(());
+    }
+    let archive = archive(binary).map_err(|error| undelivered(error.to_string()))?;
+    let options = UploadToContainerOptions { path: FOLDER.to_owned(), ..Default::default() };
+    client
+        .call(FILL, FILL_DEADLINE, |docker| async move {
+            docker.upload_to_container(id.as_str(), Some(options), body_full(archive.into())).await
+        })
+        .await
 }
 
 /// The init in a tar archive, which is how the engine takes files.
-fn archive(architecture: Architecture) -> io::Result<Vec<u8>> {
-    let unbuilt = || io::Error::new(io::ErrorKind::Unsupported, "there is no init for this architecture");
-    let binary = architecture.binary().ok_or_else(unbuilt)?;
+fn archive(binary: &[u8]) -> io::Result<Vec<u8>> {
     let mut header = tar::Header::new_ustar();
     header.set_size(binary.len() as u64);
     header.set_mode(BINARY_MODE);
