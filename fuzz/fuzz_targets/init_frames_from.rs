@@ -24,8 +24,9 @@ const EVER: Duration = Duration::from_secs(3600);
 fuzz_target!(|input: &[u8]| {
     let Some((first, input)) = input.split_first() else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    let listening = timeout(EVER, listen(*first != 0, said(input)));
-    runtime.expect("a runtime").block_on(listening).expect("it hangs");
+    runtime.expect("a runtime").block_on(async {
+        timeout(EVER, listen(*first != 0, said(input))).await.expect("it hangs");
+    });
 });
 
 /// Frames that make sense one by one, with bytes in between that need not.

@@ -9,7 +9,8 @@ use std::io;
 use std::ptr::null_mut;
 
 use libc::{
-    SIG_DFL, SIG_IGN, SIG_SETMASK, SIGPIPE, SYS_rt_sigaction, SYS_rt_sigprocmask, c_int, sighandler_t,
+    SIG_DFL, SIG_IGN, SIG_SETMASK, SIGBUS, SIGPIPE, SIGSEGV, SYS_rt_sigaction, SYS_rt_sigprocmask, c_int,
+    sighandler_t,
 };
 
 /// As the kernel counts them, those for libraries included.
@@ -35,6 +36,14 @@ pub(crate) fn unblock_all() -> io::Result<()> {
 pub(crate) fn reset_all() {
     for signal in SIGNALS {
         // Two of them cannot do anything else.
+        act(signal, SIG_DFL).unwrap_or_default();
+    }
+}
+
+/// The runtime's handlers of faults have a small stack of their own, on which signals that come on top do not fit. Without
+/// a handler the kernel lets nobody inside send these to a first process.
+pub(crate) fn leave_faults_to_the_kernel() {
+    for signal in [SIGSEGV, SIGBUS] {
         act(signal, SIG_DFL).unwrap_or_default();
     }
 }

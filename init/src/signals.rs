@@ -30,6 +30,7 @@ impl Signals {
     pub(crate) fn catch() -> io::Result<Self> {
         let (wake, waker) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
+        disposition::leave_faults_to_the_kernel();
         for signal in UNHEARD {
             flag::register(signal, Arc::default())?;
         }

@@ -181,7 +181,7 @@ async fn one_that_does_not_read_ends_all_that_is_asked_of_it_by_their_deadlines(
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_windows_do_not_allow_ends_it() {
+async fn what_makes_no_sense_ends_it_and_all_that_waits() {
     let window = usize::try_from(WINDOW_BYTES).unwrap();
     let chunk = vec![0; 32 << 10];
     let full = vec![output(&chunk); window / chunk.len()];
@@ -192,6 +192,8 @@ async fn what_the_windows_do_not_allow_ends_it() {
         ("credit past what a number holds", vec![FromInit::Credit { process: 1, bytes: u32::MAX }]),
         ("output after its end", vec![ended.clone(), output(b"x")]),
         ("an output that ends twice", vec![ended.clone(), ended]),
+        ("a refusal after the beginning", vec![FromInit::Refused { process: 1, reason: b"no" }]),
+        ("a second beginning", vec![FromInit::Started { process: 1, pid: 2 }]),
         ("output of a program to come", vec![FromInit::Output { process: 9, stream: STDOUT, bytes: b"x" }]),
         ("credit of a program to come", vec![FromInit::Credit { process: 9, bytes: 1 }]),
         ("the end of a program's output to come", vec![FromInit::OutputEnd { process: 9, stream: STDOUT }]),

@@ -86,8 +86,9 @@ async fn signals_do_not_stop_the_first_process() {
     let server = serve().await;
     let master = server.master(&[]).await;
 
-    let signals = "for signal in KILL STOP TSTP ABRT INT HUP QUIT USR1 USR2 PIPE ALRM CHLD CONT; do \
-                   kill -$signal 1; done; sleep 0.5; echo still here";
+    let signals = "for i in 1 2 3; do \
+                   for signal in KILL STOP TSTP ABRT INT HUP QUIT USR1 USR2 PIPE ALRM CHLD SEGV BUS CONT; do \
+                   kill -$signal 1; done; done; sleep 0.5; echo still here";
     let output = master.ssh(&[signals]).output().await;
 
     output.assert_success().assert_stdout("still here\n");

@@ -64,7 +64,11 @@ const STAY: &str = "hostname; cat";
 
 async fn id_by_hostname(server: &TestServer, hostname: &str) -> String {
     for id in server.containers().await {
-        if docker(&["inspect", "-f", "{{.Config.Hostname}}", &id]).await == hostname {
+        // One that is just being made is listed before it can be looked at.
+        if try_docker(&["inspect", "-f", "{{.Config.Hostname}}", &id])
+            .await
+            .is_ok_and(|name| name == hostname)
+        {
             return id;
         }
     }

@@ -142,6 +142,7 @@ impl<'a> FromInit<'a> {
     fn from_raw(Raw { kind, process, body }: Raw<'a>) -> Result<Self, Malformed> {
         let mut from = Reader(body);
         let frame = match kind {
+            HELLO if process != 0 => return Err(Malformed("a hello is none of a program's")),
             HELLO => {
                 if from.array()? != MAGIC {
                     return Err(Malformed("a hello is not ours"));

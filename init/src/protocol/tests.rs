@@ -113,3 +113,14 @@ fn what_is_too_long_is_not_sent() {
     assert!(ToInit::Start { process: 1, start: Box::new(start) }.encode(&mut out).is_err());
     assert_eq!(out, b"before");
 }
+
+#[test]
+fn what_is_said_once_names_no_program() {
+    let (mut welcome, mut hello) = (Vec::new(), Vec::new());
+    ToInit::Welcome { version: 1, orphan_timeout_ms: 0, token: [0; 32] }.encode(&mut welcome).unwrap();
+    FromInit::Hello { version_min: 1, version_max: 1, token: [0; 32] }.encode(&mut hello).unwrap();
+    (welcome[7], hello[7]) = (1, 1);
+
+    assert!(ToInit::decode(&welcome).is_err());
+    assert!(FromInit::decode(&hello).is_err());
+}

@@ -136,6 +136,7 @@ impl<'a> ToInit<'a> {
     fn from_raw(Raw { kind, process, body }: Raw<'a>) -> Result<Self, Malformed> {
         let mut from = Reader(body);
         let frame = match kind {
+            WELCOME if process != 0 => return Err(Malformed("a welcome is none of a program's")),
             WELCOME => {
                 Self::Welcome { version: from.u16()?, orphan_timeout_ms: from.u32()?, token: from.array()? }
             }

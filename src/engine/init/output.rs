@@ -34,9 +34,6 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// How long it may go on writing.
 const LINGER_MAX: Duration = Duration::from_secs(2);
 
-/// A client that takes nothing for less than this only has its window full for a moment.
-const STALL_MIN: Duration = Duration::from_millis(200);
-
 /// Our ends, until they are polled for output.
 pub(super) struct LocalOutput {
     stdout: Option<Source>,
@@ -65,7 +62,7 @@ impl LocalOutput {
             drop(exit.wait_for(Option::is_some).await);
         };
         let phase = Phase::Running(Box::pin(exited));
-        OutputStream { ends: self, buffer: BytesMut::new(), phase, given_at: None }.boxed()
+        OutputStream { ends: self, buffer: BytesMut::new(), phase }.boxed()
     }
 }
 
@@ -88,8 +85,6 @@ struct OutputStream {
     ends: LocalOutput,
     buffer: BytesMut,
     phase: Phase,
-    /// When somebody got the last piece, after the program's end.
-    given_at: Option<Instant>,
 }
 
 impl Stream for OutputStream {
@@ -97,16 +92,13 @@ impl Stream for OutputStream {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        this.count_a_stall();
         // Before there is anything to read: somebody who always has something to say must not hide the program's end.
         this.poll_exit(cx);
         loop {
             match this.poll_output(cx) {
                 Poll::Ready(Some(item)) => {
                     if let Phase::Lingering { silence, .. } = &mut this.phase {
-                        let now = Instant::now();
-                        this.given_at = Some(now);
-                        silence.as_mut().reset(now + SILENCE);
+                        silence.as_mut().reset(Instant::now() + SILENCE);
                     }
                     return Poll::Ready(Some(item));
                 }
@@ -149,19 +141,6 @@ impl OutputStream {
         {
             let until = Box::pin(sleep_until(Instant::now() + LINGER_MAX));
             self.phase = Phase::Lingering { silence: Box::pin(sleep(SILENCE)), until };
-        }
-    }
-
-    /// While the client takes nothing no time passes: what is left behind can write nothing then, and must not lose it.
-    fn count_a_stall(&mut self) {
-        let stalled = self.given_at.take().map(|given_at| given_at.elapsed());
-        if let (Some(stalled), Phase::Lingering { silence, until }) = (stalled, &mut self.phase)
-            && stalled >= STALL_MIN
-        {
-            for sleep in [silence, until] {
-                let later = sleep.deadline() + stalled;
-                sleep.as_mut().reset(later);
-            }
         }
     }
 

@@ -115,7 +115,7 @@ impl Processes {
         Ok(Entry { number, begun, exit, guard })
     }
 
-    /// Takes what the init says.
+    /// Takes what the init says. What makes no sense changes nothing: all that waits is told of it in [`Self::close`].
     pub(super) fn take(&self, frame: &FromInit<'_>, outbox: &Outbox) -> Result<(), Malformed> {
         const UNKNOWN: Malformed = Malformed("a program was never asked for, or has ended");
         let mut books = self.books();
@@ -142,15 +142,17 @@ impl Processes {
                 drop(begun.sender.send(Ok(())));
             }
             FromInit::Refused { process, reason } => {
-                let running = books.running.remove(process).ok_or(UNKNOWN)?;
-                let begun = running.begun.ok_or(Malformed("a program is refused that has begun"))?;
+                let running = books.running.get_mut(process).ok_or(UNKNOWN)?;
+                let begun = running.begun.take().ok_or(Malformed("a program is refused that has begun"))?;
+                books.running.remove(process);
                 drop(begun.sender.send(Err(String::from_utf8_lossy(reason).into_owned())));
             }
             FromInit::Exited { process, exit } => {
-                let running = books.running.remove(process).ok_or(UNKNOWN)?;
+                let running = books.running.get(process).ok_or(UNKNOWN)?;
                 if running.begun.is_some() {
                     return Err(Malformed("a program ends before it has begun"));
                 }
+                let running = books.running.remove(process).ok_or(UNKNOWN)?;
                 running.exit.send_replace(Some(*exit));
                 if let Some(framed) = running.framed {
                     books.leaving.retain(|_, framed| framed.strong_count() > 0);
