@@ -1,4 +1,5 @@
-//! How long a program's output goes on after its end: `src/engine/init/output.rs` is the same for pipes of the server's.
+//! How long a program's output goes on after its end. `src/engine/init/output.rs` has the same times for pipes of the
+//! server's, but goes by the clock alone: it cannot tell a client that pauses from one that is slow for ever.
 
 use std::time::{Duration, Instant};
 
