@@ -5,9 +5,11 @@
 
 mod protocol;
 
+pub use protocol::forward::{Address, DISPLAY_MIN, DISPLAY_PORT, Dial, Failure, Listen};
 pub use protocol::from_init::FromInit;
 pub use protocol::limits::{
-    BODY_BYTES_MAX, DATA_BYTES_MAX, FRAME_BYTES_MAX, MODES_MAX, REASON_BYTES_MAX, STRINGS_MAX, WINDOW_BYTES,
+    BODY_BYTES_MAX, DATA_BYTES_MAX, FRAME_BYTES_MAX, MODES_MAX, PATH_BYTES_MAX, REASON_BYTES_MAX,
+    STRINGS_MAX, WINDOW_BYTES,
 };
 pub use protocol::start::{Program, Start, Terminal};
 pub use protocol::to_init::ToInit;

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use coracle_init::{FromInit, Malformed, REASON_BYTES_MAX, Start, ToInit, VERSION};
+use coracle_init::{Failure, FromInit, Malformed, REASON_BYTES_MAX, Start, ToInit, VERSION};
 
 use crate::processes::why;
 use crate::relay::Relay;
@@ -47,6 +47,9 @@ impl Service {
                     relay.resize(columns, rows);
                 }
             }
+            ToInit::Dial { process, .. } | ToInit::Accept { process, .. } => self.refuse(process),
+            ToInit::Listen { listener, .. } => self.refuse(listener),
+            ToInit::Unlisten { .. } => {}
             _ if self.socket.is_some() => return Err(Malformed("streams do not travel in frames here")),
             ToInit::Stdin { process, bytes } => {
                 // One that has ended, or was released, reads no more.
@@ -69,6 +72,12 @@ impl Service {
             ToInit::Release { process } => self.processes.release(process),
         }
         Ok(())
+    }
+
+    fn refuse(&mut self, process: u32) {
+        if let Some(connection) = &mut self.connection {
+            connection.say(&FromInit::Failed { process, failure: Failure::Other, reason: b"not yet" });
+        }
     }
 
     /// Writes what input a program takes now.

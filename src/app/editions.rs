@@ -20,6 +20,8 @@ struct Known {
 pub(super) struct Recipe {
     pub(super) launch: LaunchConfig,
     pub(super) sandbox: Sandbox,
+    /// Whether sockets in them can be dialled and listened on.
+    pub(super) forwards: bool,
 }
 
 impl Editions {
@@ -55,7 +57,7 @@ mod tests {
     #[test]
     fn a_recipe_keeps_its_number_for_as_long_as_it_is_used() {
         let editions = Editions::default();
-        let recipe = |sandbox| Recipe { launch: LaunchConfig::default(), sandbox };
+        let recipe = |sandbox| Recipe { launch: LaunchConfig::default(), sandbox, forwards: false };
         let first = editions.of(&recipe(Sandbox::Standard));
         let second = editions.of(&recipe(Sandbox::Off));
 

@@ -178,7 +178,20 @@ impl Maker<'_> {
     /// What its containers are made of. `outer` is the profile that this one lies over, if it does.
     fn recipe(&self, profile: &config::Profile, outer: Option<&config::Profile>) -> Recipe {
         let outer_sandbox = outer.and_then(|outer| outer.sandbox).unwrap_or(self.config.sandbox);
-        Recipe { launch: profile.docker.config.clone(), sandbox: profile.sandbox.unwrap_or(outer_sandbox) }
+        let launch = profile.docker.config.clone();
+        let forwards = self.rules(profile, outer).may_forward();
+        Recipe { launch, sandbox: profile.sandbox.unwrap_or(outer_sandbox), forwards }
+    }
+
+    /// What may be done, by all layers of policy.
+    fn rules(&self, profile: &config::Profile, outer: Option<&config::Profile>) -> Rules {
+        // From the outermost layer to the innermost.
+        let layers = [&self.config.policy]
+            .into_iter()
+            .chain(outer.map(|outer| &outer.policy))
+            .chain([&profile.policy]);
+        let rules = Rules::new(offer(self.config, &profile.docker.config));
+        layers.fold(rules, |rules, layer| rules.narrowed_by(layer))
     }
 
     fn make(
@@ -188,9 +201,9 @@ impl Maker<'_> {
         outer: Option<&config::Profile>,
         edition: Option<Edition>,
     ) -> Profile {
-        let Recipe { launch, sandbox } = &self.recipe(profile, outer);
+        let Recipe { launch, sandbox, forwards } = &self.recipe(profile, outer);
         let engine = self.docker.launching(launch, &self.config.docker.registries);
-        let engine = Arc::new(engine.with_sandbox(*sandbox));
+        let engine = Arc::new(engine.with_sandbox(*sandbox).with_forwarding(*forwards));
         let limits = &self.config.limits;
         let own =
             outer.map_or_else(|| profile.limits.clone(), |outer| profile.limits.clone().or(&outer.limits));
@@ -202,13 +215,7 @@ impl Maker<'_> {
             containers_per_user: own.max_containers_per_user.unwrap_or(limits.max_containers_per_user),
         };
         let terms = Terms { limits: pool_limits, mode: mode(launch), idle_timeout: kept(launch), edition };
-        // From the outermost layer to the innermost.
-        let layers = [&self.config.policy]
-            .into_iter()
-            .chain(outer.map(|outer| &outer.policy))
-            .chain([&profile.policy]);
-        let rules = Rules::new(offer(self.config, launch));
-        let rules = layers.fold(rules, |rules, layer| rules.narrowed_by(layer));
+        let rules = self.rules(profile, outer);
         Profile {
             name: name.to_owned(),
             pool: self.pool.variant(engine, terms),

@@ -4,6 +4,7 @@
 
 pub mod docker;
 pub mod fake;
+mod forward;
 pub mod init;
 mod process;
 mod starts;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::ids::{ConnectionId, ContainerId, InstanceId};
 use crate::secret::Secret;
 
+pub use forward::{Address, Caller, DialSpec, ForwardError, ListenSpec, Listener};
 pub use process::{
     ExitStatus, Output, Process, ProcessControl, ProcessSpec, Program, Signal, Terminal, TerminalMode,
     TerminalSize,
@@ -82,6 +84,15 @@ pub trait Container: Debug + Send + Sync {
 
     /// Starts a process in it (Docker Engine API: exec create + exec start).
     async fn exec(&self, process: &ProcessSpec) -> Result<Process, EngineError>;
+
+    /// Dials somebody from inside it. What they say is the output of the process, [`Output::Stdout`] alone, and its input
+    /// is for them; shut down, they read an end. It ends when both sides have; killed, it is cut.
+    ///
+    /// Not before a deadline of its own: whoever is called may take their time.
+    async fn dial(&self, dial: &DialSpec) -> Result<Process, ForwardError>;
+
+    /// Listens inside it.
+    async fn listen(&self, listen: &ListenSpec) -> Result<Box<dyn Listener>, ForwardError>;
 
     /// Waits until it ends other than by [`Container::remove`], and tells why: it was removed, ran out of memory,
     /// its idle program ended. Cancel safe.

@@ -11,6 +11,7 @@ pub mod config;
 mod env;
 mod filter;
 mod force;
+mod forward;
 mod name;
 mod rules;
 
@@ -23,6 +24,7 @@ pub use command::CommandPattern;
 pub use config::{EnvConfig, ForceCommand, PolicyConfig, Switch};
 pub use env::EnvRules;
 pub use filter::{Filter, Mode, Pattern, SignalName, SubsystemName};
+pub use forward::{DialPermit, ListenPermit, decide_agent, decide_dial, decide_display, decide_listen};
 pub use name::NamePattern;
 pub use rules::{Offer, Rules};
 

@@ -77,6 +77,12 @@ impl Rules {
         self.layers.iter().all(|layer| layer.signals.permits(&signal))
     }
 
+    /// Whether anything can be forwarded at all, whoever it is.
+    #[must_use]
+    pub fn may_forward(&self) -> bool {
+        false
+    }
+
     pub(super) fn offer(&self) -> &Offer {
         &self.offer
     }

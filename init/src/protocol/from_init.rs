@@ -1,7 +1,8 @@
 //! What the init says.
 
-use super::limits::{DATA_BYTES_MAX, REASON_BYTES_MAX};
-use super::wire::{Malformed, Raw, Reader, Writer};
+use super::forward::Failure;
+use super::limits::{DATA_BYTES_MAX, PATH_BYTES_MAX, REASON_BYTES_MAX};
+use super::wire::{Malformed, Raw, Reader, Writer, without_nul};
 use super::{Exit, OutputStream, Token};
 
 /// A frame from the init to the server.
@@ -60,6 +61,39 @@ pub enum FromInit<'a> {
         /// Bytes.
         bytes: u32,
     },
+    /// It listens.
+    Listening {
+        /// What.
+        listener: u32,
+        /// The TCP port; 0 for a socket of the file system.
+        port: u16,
+        /// What was made for it: the socket, or the file with a display's cookie; else empty. At most
+        /// [`PATH_BYTES_MAX`], without NUL.
+        path: &'a [u8],
+    },
+    /// Somebody waits there to be taken in. Said again only after the server has tried to.
+    Knock {
+        /// Where.
+        listener: u32,
+    },
+    /// Somebody was taken in.
+    Accepted {
+        /// The number that was given for them.
+        process: u32,
+        /// From which address: IPv4 or IPv6 as text, or empty. At most [`PATH_BYTES_MAX`].
+        host: &'a [u8],
+        /// And port.
+        port: u16,
+    },
+    /// Something was not dialled, not listened on, or nobody was there to be taken in. The number is of nothing.
+    Failed {
+        /// Its number.
+        process: u32,
+        /// Of what kind the reason is.
+        failure: Failure,
+        /// Why, for people: at most [`REASON_BYTES_MAX`], not necessarily UTF-8.
+        reason: &'a [u8],
+    },
 }
 
 const HELLO: u8 = 65;
@@ -69,6 +103,10 @@ const OUTPUT: u8 = 68;
 const OUTPUT_END: u8 = 69;
 const EXITED: u8 = 70;
 const CREDIT: u8 = 71;
+const LISTENING: u8 = 72;
+const KNOCK: u8 = 73;
+const ACCEPTED: u8 = 74;
+const FAILED: u8 = 75;
 
 /// The first bytes of a hello's body.
 const MAGIC: [u8; 8] = *b"coracle\0";
@@ -125,6 +163,22 @@ impl<'a> FromInit<'a> {
                 to.u32(*bytes);
                 to
             }
+            Self::Listening { listener, port, path } => {
+                let mut to = begin(out, LISTENING, listener);
+                to.u16(*port).rest(path);
+                to
+            }
+            Self::Knock { listener } => begin(out, KNOCK, listener),
+            Self::Accepted { process, host, port } => {
+                let mut to = begin(out, ACCEPTED, process);
+                to.u16(*port).rest(host);
+                to
+            }
+            Self::Failed { process, failure, reason } => {
+                let mut to = begin(out, FAILED, process);
+                to.u8(failure.number()).rest(reason);
+                to
+            }
         };
         to.rest(&[]);
         to.end()
@@ -165,10 +219,27 @@ impl<'a> FromInit<'a> {
                 Self::Exited { process, exit }
             }
             CREDIT => Self::Credit { process, bytes: from.u32()? },
+            LISTENING => Self::Listening { listener: process, port: from.u16()?, path: path(&mut from)? },
+            KNOCK => Self::Knock { listener: process },
+            ACCEPTED => {
+                let port = from.u16()?;
+                Self::Accepted { process, host: path(&mut from)?, port }
+            }
+            FAILED if body.len() > 1 + REASON_BYTES_MAX => return Err(Malformed("a reason is too long")),
+            FAILED => {
+                Self::Failed { process, failure: Failure::from_number(from.u8()?)?, reason: from.rest() }
+            }
             _ => return Err(Malformed("a frame is of no known kind")),
         };
         from.end()?;
         Ok(frame)
+    }
+}
+
+fn path<'a>(from: &mut Reader<'a>) -> Result<&'a [u8], Malformed> {
+    match without_nul(from.rest())? {
+        path if path.len() > PATH_BYTES_MAX => Err(Malformed("a path is too long")),
+        path => Ok(path),
     }
 }
 

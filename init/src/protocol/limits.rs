@@ -20,3 +20,6 @@ pub const MODES_MAX: usize = 256;
 
 /// Bytes of the text that says why a program could not be started.
 pub const REASON_BYTES_MAX: usize = 1024;
+
+/// Bytes of a path, or of an address, that the init tells.
+pub const PATH_BYTES_MAX: usize = 256;

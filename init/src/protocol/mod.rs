@@ -1,5 +1,6 @@
 //! Frames and what is in them.
 
+pub(crate) mod forward;
 pub(crate) mod from_init;
 pub(crate) mod limits;
 pub(crate) mod start;

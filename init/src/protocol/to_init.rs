@@ -1,11 +1,13 @@
 //! What the server says.
 
+use super::forward::{Dial, Listen};
 use super::limits::{BODY_BYTES_MAX, DATA_BYTES_MAX};
 use super::start::Start;
 use super::wire::{Malformed, Raw, Reader, Writer};
 use super::{OutputStream, Token};
 
-/// A frame from the server to the init. Numbers of processes are the server's choice and are never used twice.
+/// A frame from the server to the init. Numbers of processes and listeners are the server's choice and are never used twice,
+/// also not by the other kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ToInit<'a> {
     /// The answer to a hello: the version that both speak, and what to do without a server. On a socket the writing end of
@@ -68,6 +70,33 @@ pub enum ToInit<'a> {
         /// The program.
         process: u32,
     },
+    /// Dial somebody; what they say is its output, and its input is for them. On a socket two pipes come with the frame: for
+    /// input and output. It is a process from here on, and can be killed.
+    Dial {
+        /// Its number from here on.
+        process: u32,
+        /// Whom.
+        dial: Box<Dial>,
+    },
+    /// Listen.
+    Listen {
+        /// The number of what listens from here on.
+        listener: u32,
+        /// On what.
+        listen: Box<Listen>,
+    },
+    /// Take in the first who waits. As [`ToInit::Dial`].
+    Accept {
+        /// Its number from here on.
+        process: u32,
+        /// Where it waits.
+        listener: u32,
+    },
+    /// Listen no more, and remove what was made for it. Those who were taken in stay.
+    Unlisten {
+        /// What listens.
+        listener: u32,
+    },
 }
 
 const WELCOME: u8 = 1;
@@ -78,6 +107,10 @@ const STDIN: u8 = 5;
 const STDIN_END: u8 = 6;
 const CREDIT: u8 = 7;
 const RELEASE: u8 = 8;
+const DIAL: u8 = 9;
+const LISTEN: u8 = 10;
+const ACCEPT: u8 = 11;
+const UNLISTEN: u8 = 12;
 
 impl<'a> ToInit<'a> {
     /// Appends the frame to `out`.
@@ -119,6 +152,22 @@ impl<'a> ToInit<'a> {
                 to
             }
             Self::Release { process } => begin(out, RELEASE, process),
+            Self::Dial { process, dial } => {
+                let mut to = begin(out, DIAL, process);
+                dial.write(&mut to);
+                to
+            }
+            Self::Listen { listener, listen } => {
+                let mut to = begin(out, LISTEN, listener);
+                listen.write(&mut to);
+                to
+            }
+            Self::Accept { process, listener } => {
+                let mut to = begin(out, ACCEPT, process);
+                to.u32(*listener);
+                to
+            }
+            Self::Unlisten { listener } => begin(out, UNLISTEN, listener),
         };
         to.rest(&[]);
         to.end()
@@ -150,6 +199,10 @@ impl<'a> ToInit<'a> {
                 Self::Credit { process, stream: OutputStream::from_number(from.u8()?)?, bytes: from.u32()? }
             }
             RELEASE => Self::Release { process },
+            DIAL => Self::Dial { process, dial: Box::new(Dial::read(&mut from)?) },
+            LISTEN => Self::Listen { listener: process, listen: Box::new(Listen::read(&mut from)?) },
+            ACCEPT => Self::Accept { process, listener: from.u32()? },
+            UNLISTEN => Self::Unlisten { listener: process },
             _ => return Err(Malformed("a frame is of no known kind")),
         };
         from.end()?;

@@ -40,7 +40,6 @@ impl Heard {
 
     fn note(&mut self, frame: &FromInit<'_>) {
         match *frame {
-            FromInit::Hello { .. } => {}
             FromInit::Started { pid, .. } => self.pid = Some(pid),
             FromInit::Refused { reason, .. } => {
                 self.refused = Some(String::from_utf8(reason.to_vec()).unwrap());
@@ -50,6 +49,11 @@ impl Heard {
             FromInit::OutputEnd { stream, .. } => self.ends.push(stream),
             FromInit::Exited { exit, .. } => assert_eq!(self.exit.replace(exit), None),
             FromInit::Credit { bytes, .. } => self.credit += bytes,
+            FromInit::Hello { .. }
+            | FromInit::Listening { .. }
+            | FromInit::Knock { .. }
+            | FromInit::Accepted { .. }
+            | FromInit::Failed { .. } => {}
         }
     }
 
@@ -132,6 +136,10 @@ impl Pair {
             | FromInit::Output { process, .. }
             | FromInit::OutputEnd { process, .. }
             | FromInit::Exited { process, .. }
+            | FromInit::Listening { listener: process, .. }
+            | FromInit::Knock { listener: process }
+            | FromInit::Accepted { process, .. }
+            | FromInit::Failed { process, .. }
             | FromInit::Credit { process, .. } => self.programs.entry(process).or_default().note(&frame),
         }
         self.inbox.drain(..length);

@@ -21,7 +21,10 @@ use super::retry::Retries;
 use super::survival::{InitControl, Survival};
 use super::terminal_modes::stty_words;
 use super::{SignalPath, remove, rename};
-use crate::engine::{Container, EngineError, Process, ProcessControl, ProcessSpec, Program};
+use crate::engine::{
+    Container, DialSpec, EngineError, ForwardError, ListenSpec, Listener, Process, ProcessControl,
+    ProcessSpec, Program,
+};
 use crate::ids::ContainerId;
 
 /// What runs before the program; see there for its arguments.
@@ -70,6 +73,14 @@ impl Container for DockerContainer {
             Ok(process) => Ok(process),
             Err(error) => Err(self.explain(error).await),
         }
+    }
+
+    async fn dial(&self, _: &DialSpec) -> Result<Process, ForwardError> {
+        Err(EngineError::Unsupported { action: "dial", reason: "not yet".to_owned() }.into())
+    }
+
+    async fn listen(&self, _: &ListenSpec) -> Result<Box<dyn Listener>, ForwardError> {
+        Err(EngineError::Unsupported { action: "listen", reason: "not yet".to_owned() }.into())
     }
 
     async fn lost(&self) -> String {

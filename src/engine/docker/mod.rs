@@ -91,6 +91,7 @@ pub struct Docker {
     fates: Fates,
     shortcomings: Shortcomings,
     launchers: Launchers,
+    forwards: bool,
 }
 
 impl Docker {
@@ -113,6 +114,7 @@ impl Docker {
             fates: Fates::default(),
             shortcomings: Shortcomings::default(),
             launchers: Launchers::default(),
+            forwards: false,
         })
     }
 
@@ -130,6 +132,7 @@ impl Docker {
             fates: self.fates.clone(),
             shortcomings: self.shortcomings.clone(),
             launchers: self.launchers.clone(),
+            forwards: self.forwards,
         }
     }
 
@@ -137,6 +140,13 @@ impl Docker {
     #[must_use]
     pub fn with_sandbox(self, sandbox: Sandbox) -> Self {
         Self { sandbox, ..self }
+    }
+
+    /// The same engine, for containers in which sockets may be dialled and listened on: what does that is brought along, also
+    /// where programs are started by the engine.
+    #[must_use]
+    pub fn with_forwarding(self, forwards: bool) -> Self {
+        Self { forwards, ..self }
     }
 
     /// The same engine, with a folder of ours where inits meet us, where it is on this machine. An absolute path.

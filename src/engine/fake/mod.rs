@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Container, ContainerSpec, Engine, EngineError, LABEL_INSTANCE, LaunchFailure, LaunchStage, LaunchWatch,
-    OwnedContainer, Process, ProcessSpec, PullProgress,
+    Container, ContainerSpec, DialSpec, Engine, EngineError, ForwardError, LABEL_INSTANCE, LaunchFailure,
+    LaunchStage, LaunchWatch, ListenSpec, Listener, OwnedContainer, Process, ProcessSpec, PullProgress,
 };
 use crate::ids::{ContainerId, InstanceId};
 
@@ -274,6 +274,14 @@ impl Container for FakeContainer {
         }
         let cut = self.engine.state().cut_output_after;
         Ok(process::start(&self.engine, spec, cut, self.gone.clone()))
+    }
+
+    async fn dial(&self, _: &DialSpec) -> Result<Process, ForwardError> {
+        Err(EngineError::Unsupported { action: "dial", reason: "not yet".to_owned() }.into())
+    }
+
+    async fn listen(&self, _: &ListenSpec) -> Result<Box<dyn Listener>, ForwardError> {
+        Err(EngineError::Unsupported { action: "listen", reason: "not yet".to_owned() }.into())
     }
 
     async fn lost(&self) -> String {

@@ -159,6 +159,10 @@ impl Processes {
                     books.leaving.insert(*process, framed);
                 }
             }
+            FromInit::Listening { .. }
+            | FromInit::Knock { .. }
+            | FromInit::Accepted { .. }
+            | FromInit::Failed { .. } => return Err(UNKNOWN),
             FromInit::Hello { .. } => return Err(Malformed("a second hello")),
             FromInit::Output { process, stream, bytes } => {
                 books.framed(*process).map_or(Ok(()), |framed| framed.arrive(*stream, bytes))?;
