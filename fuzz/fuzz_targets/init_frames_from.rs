@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use coracle::engine::init::Init;
 use coracle::engine::{Output, Process, ProcessSpec, Program, Signal, Terminal, TerminalSize};
-use coracle_init::{DATA_BYTES_MAX, Exit, FromInit, OutputStream, VERSION};
+use coracle_init::{DATA_BYTES_MAX, Exit, Failure, FromInit, OutputStream, VERSION};
 use futures::{StreamExt as _, stream};
 use libfuzzer_sys::fuzz_target;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
@@ -37,12 +37,12 @@ fn said(input: &[u8]) -> Vec<Vec<u8>> {
         let mut next = || input.next().unwrap_or_default();
         let (process, stream) = (u32::from(next() % 5), [OutputStream::Stdout, OutputStream::Stderr]);
         let stream = stream[usize::from(what / 32 % 2)];
-        let data: Vec<u8> = match what % 9 {
-            1 | 2 | 7 => (0..next()).map(|_| next()).collect(),
+        let data: Vec<u8> = match what % 13 {
+            1 | 2 | 7 | 9 | 11 | 12 => (0..next()).map(|_| next()).collect(),
             8 => vec![what; DATA_BYTES_MAX],
             _ => Vec::new(),
         };
-        let frame = match what % 9 {
+        let frame = match what % 13 {
             0 => FromInit::Started { process, pid: 2 },
             1 => FromInit::Refused { process, reason: &data },
             2 | 8 => FromInit::Output { process, stream, bytes: &data },
@@ -50,6 +50,13 @@ fn said(input: &[u8]) -> Vec<Vec<u8>> {
             4 => FromInit::Exited { process, exit: Exit::Status(next()) },
             5 => FromInit::Credit { process, bytes: u32::from(next()) << (next() % 25) },
             6 => hello(),
+            9 => FromInit::Listening { listener: process, port: u16::from(next()), path: &data },
+            10 => FromInit::Knock { listener: process },
+            11 => FromInit::Accepted { process, host: &data, port: u16::from(next()) },
+            12 => {
+                let failure = if next() % 2 == 0 { Failure::Forbidden } else { Failure::Other };
+                FromInit::Failed { process, failure, reason: &data }
+            }
             _ => {
                 pieces.last_mut().expect("one").extend(&data);
                 continue;

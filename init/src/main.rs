@@ -2,14 +2,22 @@
 //! no server any more. One thread, one poll; programs get nothing of it but what is theirs.
 
 mod args;
+mod bridge;
 mod connection;
 mod credit;
+mod dial;
 mod disposition;
+mod flow;
 mod fork;
+mod forward;
 mod frames;
 mod launch;
 mod linger;
+mod listen;
+mod listeners;
 mod login;
+mod made;
+mod neighbours;
 mod obey;
 mod passwd;
 mod processes;
@@ -22,6 +30,7 @@ mod socket;
 mod terminal;
 mod terminal_modes;
 mod users;
+mod verdict;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;

@@ -1,10 +1,11 @@
 //! What the server says, and what is done about it.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use coracle_init::{Failure, FromInit, Malformed, REASON_BYTES_MAX, Start, ToInit, VERSION};
+use coracle_init::{FromInit, Malformed, REASON_BYTES_MAX, Start, ToInit, VERSION};
 
 use crate::processes::why;
 use crate::relay::Relay;
@@ -47,9 +48,10 @@ impl Service {
                     relay.resize(columns, rows);
                 }
             }
-            ToInit::Dial { process, .. } | ToInit::Accept { process, .. } => self.refuse(process),
-            ToInit::Listen { listener, .. } => self.refuse(listener),
-            ToInit::Unlisten { .. } => {}
+            ToInit::Dial { process, dial } => return self.dial(process, dial),
+            ToInit::Listen { listener, listen } => return self.listen(listener, &listen),
+            ToInit::Accept { process, listener } => return self.accept(process, listener),
+            ToInit::Unlisten { listener } => self.listeners.remove(listener),
             _ if self.socket.is_some() => return Err(Malformed("streams do not travel in frames here")),
             ToInit::Stdin { process, bytes } => {
                 // One that has ended, or was released, reads no more.
@@ -74,12 +76,6 @@ impl Service {
         Ok(())
     }
 
-    fn refuse(&mut self, process: u32) {
-        if let Some(connection) = &mut self.connection {
-            connection.say(&FromInit::Failed { process, failure: Failure::Other, reason: b"not yet" });
-        }
-    }
-
     /// Writes what input a program takes now.
     pub(crate) fn write_input(&mut self, process: u32) {
         if let (Some(relay), Some(connection)) = (self.processes.relay(process), &mut self.connection) {
@@ -88,7 +84,7 @@ impl Service {
     }
 
     fn start(&mut self, process: u32, start: Box<Start>) -> Result<(), Malformed> {
-        self.processes.check(process)?;
+        self.check(process)?;
         let streams = self.streams(start.terminal.is_some())?;
         let started = match streams {
             _ if self.ending.is_some() => Err("the container is about to end".to_owned()),
@@ -118,17 +114,17 @@ impl Service {
             let streams = if on_terminal { Relay::on_terminal() } else { Relay::on_pipes() };
             return Ok(streams.map(|(relay, stdio)| (stdio, Some(relay))).map_err(io::Error::from));
         }
-        let mut next = || {
-            let descriptors = self.connection.as_mut().map(|connection| &mut connection.descriptors);
-            descriptors
-                .and_then(std::collections::VecDeque::pop_front)
-                .ok_or(Malformed("a program comes without its streams"))
-        };
-        let first = next()?;
+        let first = self.next_descriptor()?;
         if !on_terminal {
-            return Ok(Ok(([first, next()?, next()?], None)));
+            return Ok(Ok(([first, self.next_descriptor()?, self.next_descriptor()?], None)));
         }
         let thrice = duplicate(&first).and_then(|second| Ok([duplicate(&first)?, second, first]));
         Ok(thrice.map(|stdio| (stdio, None)).map_err(io::Error::from))
+    }
+
+    /// One that came with the frame.
+    pub(crate) fn next_descriptor(&mut self) -> Result<OwnedFd, Malformed> {
+        let descriptors = self.connection.as_mut().map(|connection| &mut connection.descriptors);
+        descriptors.and_then(VecDeque::pop_front).ok_or(Malformed("a frame comes without its streams"))
     }
 }

@@ -5,14 +5,19 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Instant;
 
-use coracle_init::{Exit, Malformed, Start};
+use coracle_init::{Exit, Start};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, Uid, getuid, ioctl_tiocsctty, kill_process_group};
 
 use crate::connection::Connection;
+use crate::dial::Call;
+use crate::forward::Pipes;
 use crate::launch::Launch;
 use crate::relay::Relay;
-use crate::{fork, passwd, terminal, users};
+use crate::verdict::{Awaited, Failed};
+use crate::{bridge, fork, passwd, terminal, users};
+
+const KILL: u8 = 9;
 
 /// Programs at a time, those that were hung up and still run included.
 pub(crate) const PROCESSES_MAX: usize = 1024;
@@ -24,6 +29,8 @@ struct Process {
     pid: Option<Pid>,
     /// Where its streams travel in frames.
     relay: Option<Relay>,
+    /// For a socket, until it is connected.
+    verdict: Option<Awaited>,
 }
 
 impl Process {
@@ -45,12 +52,12 @@ pub(crate) struct Processes {
 }
 
 impl Processes {
-    /// Whether a number may be given to a program.
-    pub(crate) fn check(&self, number: u32) -> Result<(), Malformed> {
-        if self.served.contains_key(&number) {
-            return Err(Malformed("a process has the number of another"));
-        }
-        Ok(())
+    pub(crate) fn contains(&self, number: u32) -> bool {
+        self.served.contains_key(&number)
+    }
+
+    fn has_room(&self) -> bool {
+        self.served.len() + self.left.len() < PROCESSES_MAX
     }
 
     /// Starts a program, or says why not.
@@ -60,14 +67,81 @@ impl Processes {
         start: Box<Start>,
         (stdio, relay): ([OwnedFd; 3], Option<Relay>),
     ) -> Started {
-        if self.served.len() + self.left.len() >= PROCESSES_MAX {
+        if !self.has_room() {
             return Err("there are too many programs in the container".to_owned());
         }
         let started = launch(start, stdio);
         if let Ok(pid) = started {
-            self.served.insert(number, Process { pid: Some(pid), relay });
+            self.served.insert(number, Process { pid: Some(pid), relay, verdict: None });
         }
         started
+    }
+
+    /// Starts to dial somebody. What comes of it is a verdict.
+    pub(crate) fn dial(
+        &mut self,
+        number: u32,
+        call: Call,
+        ([input, output], relay): Pipes,
+    ) -> Result<(), Failed> {
+        if !self.has_room() {
+            return Err(Failed::too_many("programs"));
+        }
+        let (verdict, to) = Awaited::new(call.until)?;
+        let pid = fork::fork([input, output, to], || Ok(()), move || call.run())?;
+        self.served.insert(number, Process { pid: Some(pid), relay, verdict: Some(verdict) });
+        Ok(())
+    }
+
+    /// Gives a connected socket to a child.
+    pub(crate) fn bridge(
+        &mut self,
+        number: u32,
+        socket: OwnedFd,
+        ([input, output], relay): Pipes,
+    ) -> Result<(), Failed> {
+        if !self.has_room() {
+            return Err(Failed::too_many("programs"));
+        }
+        let pid = fork::fork([input, output, socket], || Ok(()), bridge::of_a_guest)?;
+        self.served.insert(number, Process { pid: Some(pid), relay, verdict: None });
+        Ok(())
+    }
+
+    /// What came of a call, once there is something: its process id, or why there is nothing any more.
+    pub(crate) fn verdict(&mut self, number: u32) -> Option<Result<u32, Failed>> {
+        let process = self.served.get_mut(&number)?;
+        let verdict = process.verdict.as_ref()?.hear()?;
+        let pid = process.pid.map(|pid| pid.as_raw_nonzero().get().unsigned_abs()).unwrap_or_default();
+        process.verdict = None;
+        Some(verdict.map(|()| pid).inspect_err(|_| self.abandon(number)))
+    }
+
+    /// A call that takes too long. It is ended.
+    pub(crate) fn overdue(&mut self, now: Instant) -> Option<u32> {
+        let is_overdue =
+            |process: &Process| process.verdict.as_ref().is_some_and(|verdict| verdict.until <= now);
+        let (number, _) = self.served.iter().find(|(_, process)| is_overdue(process))?;
+        Some(*number).inspect(|number| {
+            self.signal(*number, KILL);
+            self.abandon(*number);
+        })
+    }
+
+    /// Nobody waits for it any more.
+    fn abandon(&mut self, number: u32) {
+        let pid = self.served.remove(&number).and_then(|process| process.pid);
+        self.left.extend(pid);
+    }
+
+    /// Where verdicts come from.
+    pub(crate) fn verdicts(&self) -> impl Iterator<Item = (u32, &Awaited)> {
+        self.served.iter().filter_map(|(number, process)| Some((*number, process.verdict.as_ref()?)))
+    }
+
+    /// The number of a process that has not been reaped.
+    pub(crate) fn number(&self, pid: Pid) -> Option<u32> {
+        self.served.iter().find(|(_, process)| process.pid == Some(pid)).map(|(number, _)| *number)
     }
 
     /// Signals a program's group. One that has ended takes anything.
@@ -101,9 +175,9 @@ impl Processes {
     /// Takes note of an ended process; if it was a program that somebody waits for, which.
     pub(crate) fn ended(&mut self, pid: Pid, exit: Exit) -> Option<(u32, Exit)> {
         self.left.retain(|left| *left != pid);
-        let (number, process) = self.served.iter_mut().find(|(_, process)| process.pid == Some(pid))?;
+        let number = self.number(pid)?;
+        let process = self.served.get_mut(&number)?;
         process.pid = None;
-        let number = *number;
         if let Some(relay) = &mut process.relay {
             relay.linger(Instant::now());
         }
@@ -123,9 +197,10 @@ impl Processes {
         self.served.get_mut(&number)?.relay.as_mut()
     }
 
-    /// All of those.
+    /// All of those, but for sockets that are not known to be connected: nothing is said of these before that.
     pub(crate) fn relays(&self) -> impl Iterator<Item = (u32, &Relay)> {
-        self.served.iter().filter_map(|(number, process)| Some((*number, process.relay.as_ref()?)))
+        let known = self.served.iter().filter(|(_, process)| process.verdict.is_none());
+        known.filter_map(|(number, process)| Some((*number, process.relay.as_ref()?)))
     }
 
     /// Ends the outputs of programs that have ended, when it is time to.
@@ -140,7 +215,8 @@ impl Processes {
 
     /// When to do that again, if nothing happens before.
     pub(crate) fn next_look(&self) -> Option<Instant> {
-        self.relays().filter_map(|(_, relay)| relay.next_look()).min()
+        let verdicts = self.verdicts().map(|(_, verdict)| verdict.until);
+        self.relays().filter_map(|(_, relay)| relay.next_look()).chain(verdicts).min()
     }
 
     /// Nobody cares for a program's streams any more.

@@ -49,6 +49,12 @@ impl Relay {
         Ok((relay, [input, output, errors]))
     }
 
+    /// Two pipes, and the ends of somebody who has no standard error.
+    pub(crate) fn on_two_pipes() -> io::Result<(Self, [OwnedFd; 2])> {
+        let [(input, stdin), (stdout, output)] = [pipe()?, pipe()?];
+        Ok((Self::new(stdin, stdout, None)?, [input, output]))
+    }
+
     /// A terminal, and the program's side of it, three times.
     pub(crate) fn on_terminal() -> io::Result<(Self, [OwnedFd; 3])> {
         let (master, slave) = terminal::open()?;
@@ -250,7 +256,8 @@ impl Outlet {
     }
 }
 
-fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+/// Its reading end and its writing end, for us alone.
+pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     pipe_with(PipeFlags::CLOEXEC)
 }
 

@@ -11,10 +11,12 @@ use rustix::process::{DumpableBehavior, Signal, getpid, set_child_subreaper, set
 
 use crate::args::Mode;
 use crate::connection::{Connection, Over};
+use crate::listeners::Listeners;
 use crate::processes::Processes;
 use crate::reaper::{REAPED_MAX, reap};
 use crate::relay::OUTPUTS;
 use crate::signals::Signals;
+use crate::verdict::too_late;
 use crate::{frames, socket};
 
 /// Without a server from the start.
@@ -57,6 +59,10 @@ enum Ready {
     Input(u32),
     /// A program has written something, or nobody can any more.
     Output(u32, OutputStream),
+    /// Somebody was called, or could not be.
+    Verdict(u32),
+    /// Somebody waits to be taken in.
+    Caller(u32),
 }
 
 /// All that there is. `obey.rs` has what it does when told to.
@@ -64,6 +70,7 @@ enum Ready {
 pub(crate) struct Service {
     pub(crate) signals: Signals,
     pub(crate) processes: Processes,
+    pub(crate) listeners: Listeners,
     /// Where there is one, else the streams are all that there is.
     pub(crate) socket: Option<PathBuf>,
     pub(crate) connection: Option<Connection>,
@@ -96,6 +103,7 @@ pub(crate) fn run(mode: Mode) -> io::Result<u8> {
     let mut service = Service {
         signals: Signals::catch()?,
         processes: Processes::default(),
+        listeners: Listeners::default(),
         socket: None,
         connection: None,
         token: Token::default(),
@@ -159,7 +167,15 @@ impl Service {
                 let output = move |stream| Some((Ready::Output(process, stream), relay.output(stream)?));
                 input.into_iter().chain(OUTPUTS.into_iter().filter(move |_| has_room).filter_map(output))
             });
-            for (meaning, (descriptor, flags)) in frames.into_iter().chain(streams) {
+            let verdicts = self
+                .processes
+                .verdicts()
+                .map(|(process, verdict)| (Ready::Verdict(process), verdict.descriptor()));
+            let callers = self.listeners.open().map(|(listener, socket)| (Ready::Caller(listener), socket));
+            let sockets = verdicts
+                .chain(callers.filter(|_| connection.has_room_for_replies()))
+                .map(|(meaning, descriptor)| (meaning, (descriptor, PollFlags::IN)));
+            for (meaning, (descriptor, flags)) in frames.into_iter().chain(sockets).chain(streams) {
                 watched.push(PollFd::from_borrowed_fd(descriptor, flags));
                 meanings.push(Some(meaning));
             }
@@ -187,6 +203,7 @@ impl Service {
             welcome.map(|connection| connection.began + WELCOME_DEADLINE),
             self.orphaned_at(),
             self.processes.next_look(),
+            self.listeners.next_look(),
             (self.connection.is_none() && self.socket.is_some() && ending.is_none()).then_some(self.next_try),
         ]
         .into_iter()
@@ -201,6 +218,12 @@ impl Service {
     fn watch_over_time(&mut self, now: Instant) {
         if let Some(connection) = &mut self.connection {
             self.processes.watch_over_time(connection, now);
+        }
+        self.listeners.watch_over_time(now);
+        while let Some(process) = self.processes.overdue(now) {
+            if let Some(connection) = &mut self.connection {
+                connection.say(&too_late().frame(process));
+            }
         }
         // Only a socket may have somebody else behind it the next time.
         let silent = self.socket.is_some()
@@ -228,6 +251,7 @@ impl Service {
         if self.ending.is_some() {
             return;
         }
+        self.listeners.clear();
         self.ending = Some(Ending { status, kill_at: Instant::now() + grace, leave_at: None });
         for signal in [Signal::TERM, Signal::CONT] {
             self.processes.signal_all(signal);
@@ -270,6 +294,7 @@ impl Service {
         self.alone_since = self.alone_since.or(Some(now)).filter(|_| self.ending.is_none());
         self.postpone(now);
         self.processes.hang_up();
+        self.listeners.clear();
         if self.socket.is_none() {
             // Nobody can come back.
             self.end(ABANDONED, ABANDONED_GRACE);
@@ -280,6 +305,10 @@ impl Service {
         self.reaps_on = false;
         for (count, (pid, exit)) in (1..=REAPED_MAX).zip(std::iter::from_fn(reap)) {
             self.reaps_on = count == REAPED_MAX;
+            // What it has said before that comes first.
+            if let Some(process) = self.processes.number(pid) {
+                self.hear_verdict(process);
+            }
             let ended = self.processes.ended(pid, exit);
             if let (Some((process, exit)), Some(connection)) = (ended, &mut self.connection) {
                 connection.say(&FromInit::Exited { process, exit });
@@ -295,6 +324,8 @@ impl Service {
                 Ready::Frames => connection.receive()?,
                 Ready::Input(process) => self.write_input(process),
                 Ready::Output(process, stream) => self.read_output(process, stream),
+                Ready::Verdict(process) => self.hear_verdict(process),
+                Ready::Caller(listener) => self.knock(listener),
             }
         }
         let Some(connection) = &mut self.connection else { return Ok(()) };

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    BODY_BYTES_MAX, DATA_BYTES_MAX, FromInit, Malformed, Program, STRINGS_MAX, Start, Terminal, ToInit,
+    Address, BODY_BYTES_MAX, DATA_BYTES_MAX, Dial, Failure, FromInit, Listen, Malformed, PATH_BYTES_MAX,
+    Program, REASON_BYTES_MAX, STRINGS_MAX, Start, Terminal, ToInit,
 };
 
 fn string() -> impl Strategy<Value = Vec<u8>> {
@@ -25,19 +26,50 @@ fn start() -> impl Strategy<Value = Start> {
     )
 }
 
+fn address() -> impl Strategy<Value = Address> {
+    prop_oneof![
+        (vec(1_u8.., 0..40), any::<u16>()).prop_map(|(host, port)| Address::Tcp { host, port }),
+        string().prop_map(|path| Address::Unix { path }),
+    ]
+}
+
+fn listen() -> impl Strategy<Value = Listen> {
+    prop_oneof![
+        address().prop_map(Listen::At),
+        Just(Listen::Agent),
+        (string(), vec(any::<u8>(), 0..40))
+            .prop_map(|(protocol, cookie)| Listen::Display { protocol, cookie }),
+    ]
+}
+
+/// It arrives whole, whatever follows, and not before it is whole.
+fn arrives(frame: &ToInit<'_>, rest: &[u8]) -> Result<(), TestCaseError> {
+    let mut bytes = Vec::new();
+    frame.encode(&mut bytes).unwrap();
+    let length = bytes.len();
+    bytes.extend(rest);
+
+    prop_assert_eq!(ToInit::decode(&bytes), Ok(Some((frame.clone(), length))));
+    for cut in [0, 1, length / 2, length - 1] {
+        prop_assert_eq!(ToInit::decode(&bytes[..cut]), Ok(None));
+    }
+    Ok(())
+}
+
 proptest! {
     #[test]
     fn a_start_arrives_as_it_was_sent(process: u32, start in start(), rest in vec(any::<u8>(), 0..20)) {
-        let frame = ToInit::Start { process, start: Box::new(start) };
-        let mut bytes = Vec::new();
-        frame.encode(&mut bytes).unwrap();
-        let length = bytes.len();
-        bytes.extend(rest);
+        arrives(&ToInit::Start { process, start: Box::new(start) }, &rest)?;
+    }
 
-        prop_assert_eq!(ToInit::decode(&bytes), Ok(Some((frame, length))));
-        for cut in [0, 1, length / 2, length - 1] {
-            prop_assert_eq!(ToInit::decode(&bytes[..cut]), Ok(None));
-        }
+    #[test]
+    fn what_is_dialled_or_listened_on_arrives_as_it_was_sent(
+        process: u32, within_ms: u32, spares_neighbours: bool, to in address(), listen in listen(),
+        rest in vec(any::<u8>(), 0..20)
+    ) {
+        let dial = Dial { to, within_ms, spares_neighbours };
+        arrives(&ToInit::Dial { process, dial: Box::new(dial) }, &rest)?;
+        arrives(&ToInit::Listen { listener: process, listen: Box::new(listen) }, &rest)?;
     }
 
     #[test]
@@ -63,6 +95,8 @@ fn all_other_frames_arrive_as_they_were_sent() {
         ToInit::StdinEnd { process },
         ToInit::Credit { process, stream, bytes: 1 << 20 },
         ToInit::Release { process },
+        ToInit::Accept { process, listener: 8 },
+        ToInit::Unlisten { listener: 8 },
     ];
     let from_init = [
         FromInit::Hello { version_min: 1, version_max: 2, token },
@@ -73,6 +107,10 @@ fn all_other_frames_arrive_as_they_were_sent() {
         FromInit::Exited { process, exit: Exit::Status(3) },
         FromInit::Exited { process, exit: Exit::Signal(9) },
         FromInit::Credit { process, bytes: 5 },
+        FromInit::Listening { listener: 8, port: 6010, path: b"/tmp/x" },
+        FromInit::Knock { listener: 8 },
+        FromInit::Accepted { process, host: b"::1", port: 40_000 },
+        FromInit::Failed { process, failure: Failure::Exhausted, reason: b"no" },
     ];
 
     for frame in to_init {
@@ -123,4 +161,51 @@ fn what_is_said_once_names_no_program() {
 
     assert!(ToInit::decode(&welcome).is_err());
     assert!(FromInit::decode(&hello).is_err());
+}
+
+#[test]
+fn what_the_init_tells_is_bounded() {
+    let (path, reason) = (vec![b'x'; PATH_BYTES_MAX + 1], vec![b'x'; REASON_BYTES_MAX + 1]);
+    let longest = [
+        FromInit::Listening { listener: 1, port: 0, path: &path[1..] },
+        FromInit::Accepted { process: 1, host: &path[1..], port: 0 },
+        FromInit::Failed { process: 1, failure: Failure::Other, reason: &reason[1..] },
+    ];
+    let too_much = [
+        FromInit::Listening { listener: 1, port: 0, path: &path },
+        FromInit::Accepted { process: 1, host: &path, port: 0 },
+        FromInit::Accepted { process: 1, host: b"a\0b", port: 0 },
+        FromInit::Failed { process: 1, failure: Failure::Other, reason: &reason },
+    ];
+
+    let is_taken = |frame: &FromInit<'_>| {
+        let mut bytes = Vec::new();
+        frame.encode(&mut bytes).unwrap();
+        FromInit::decode(&bytes).is_ok()
+    };
+    assert!(longest.iter().all(is_taken));
+    assert!(!too_much.iter().any(is_taken));
+}
+
+#[test]
+fn what_can_be_neither_dialled_nor_listened_on_is_none_of_ours() {
+    let framed = |kind: u8, body: &[u8]| {
+        let mut bytes = vec![kind, 0, 0, 0, 0, 0, 0, 1];
+        bytes.extend(u32::try_from(body.len()).unwrap().to_be_bytes());
+        bytes.extend(body);
+        bytes
+    };
+    // A dial: its time, whom it spares, the kind of the address, its length, itself, its port.
+    assert!(ToInit::decode(&framed(9, &[0, 0, 0, 1, 1, 0, 0, 0, 0, 1, b'a', 0, 80])).is_ok());
+    for wrong in [
+        &[0, 0, 0, 1, 2, 0, 0, 0, 0, 1, b'a', 0, 80][..],
+        &[0, 0, 0, 1, 1, 2, 0, 0, 0, 1, b'a', 0, 80],
+        &[0, 0, 0, 1, 1, 0, 0, 0, 0, 1, 0, 0, 80],
+        &[0, 0, 0, 1, 1, 0, 0, 0, 0, 1, b'a', 0, 80, 0],
+        &[0, 0, 0, 1, 1, 0, 0, 0, 0, 9, b'a', 0, 80],
+    ] {
+        assert!(ToInit::decode(&framed(9, wrong)).is_err(), "{wrong:?}");
+    }
+    assert!(ToInit::decode(&framed(10, &[3])).is_err());
+    assert!(FromInit::decode(&framed(75, &[7])).is_err());
 }

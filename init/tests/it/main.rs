@@ -8,9 +8,16 @@
 )]
 
 mod connections;
+mod dialled_ends;
+mod dialling;
+mod dialling_frames;
 mod endings;
+mod forwarding;
 mod frames;
+mod listening;
+mod listening_made;
 mod logins;
+mod neighbours;
 mod pair;
 mod peer;
 mod server;

@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
-use coracle_init::{Exit, FromInit, OutputStream, Start, ToInit, Token, VERSION, WINDOW_BYTES};
+use coracle_init::{Exit, Failure, FromInit, OutputStream, Start, ToInit, Token, VERSION, WINDOW_BYTES};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::peer::{DEADLINE, encoded};
@@ -29,6 +29,12 @@ pub(crate) struct Heard {
     pub(crate) ends: Vec<OutputStream>,
     pub(crate) exit: Option<Exit>,
     pub(crate) refused: Option<String>,
+    pub(crate) failed: Option<Failure>,
+    /// Its port and its path, once it listens.
+    pub(crate) listening: Option<(u16, String)>,
+    pub(crate) knocks: u32,
+    /// From which address.
+    pub(crate) accepted: Option<String>,
     /// Granted, beside the window.
     pub(crate) credit: u32,
 }
@@ -49,11 +55,15 @@ impl Heard {
             FromInit::OutputEnd { stream, .. } => self.ends.push(stream),
             FromInit::Exited { exit, .. } => assert_eq!(self.exit.replace(exit), None),
             FromInit::Credit { bytes, .. } => self.credit += bytes,
-            FromInit::Hello { .. }
-            | FromInit::Listening { .. }
-            | FromInit::Knock { .. }
-            | FromInit::Accepted { .. }
-            | FromInit::Failed { .. } => {}
+            FromInit::Listening { port, path, .. } => {
+                self.listening = Some((port, String::from_utf8(path.to_vec()).unwrap()));
+            }
+            FromInit::Knock { .. } => self.knocks += 1,
+            FromInit::Accepted { host, .. } => {
+                self.accepted = Some(String::from_utf8(host.to_vec()).unwrap());
+            }
+            FromInit::Failed { failure, .. } => assert_eq!(self.failed.replace(failure), None),
+            FromInit::Hello { .. } => {}
         }
     }
 
