@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::forwards::narrow;
 use crate::remote::Wire;
 use coracle::engine::docker::{Config, Docker, Endpoint, ImagePullPolicy, Launcher, SignalPath};
 use coracle::engine::fake::FakeEngine;
@@ -79,33 +80,67 @@ pub(crate) fn tiny_by_exec() -> Bench {
 
 /// With an init that connects to a socket.
 pub(crate) fn guest_by_init() -> Bench {
-    by_init("coracle/guest:latest")
+    by_init("coracle/guest:latest", |_| {})
 }
 
 pub(crate) fn tiny_by_init() -> Bench {
-    by_init("coracle/tiny:latest")
+    by_init("coracle/tiny:latest", |_| {})
 }
 
 /// With an init that is at the end of an attached stream, on an engine elsewhere.
 pub(crate) fn guest_by_remote_init() -> Bench {
-    by_remote_init("coracle/guest:latest")
+    by_remote_init("coracle/guest:latest", |_| {})
 }
 
 pub(crate) fn tiny_by_remote_init() -> Bench {
-    by_remote_init("coracle/tiny:latest")
+    by_remote_init("coracle/tiny:latest", |_| {})
 }
 
-fn by_remote_init(image: &str) -> Bench {
+/// With programs that the engine starts, and sockets that a helper looks after.
+pub(crate) fn guest_by_helper() -> Bench {
+    by_helper("coracle/guest:latest", |_| {})
+}
+
+pub(crate) fn tiny_by_helper() -> Bench {
+    by_helper("coracle/tiny:latest", |_| {})
+}
+
+/// The same ways in containers that can do little.
+pub(crate) fn narrow_by_helper() -> Bench {
+    by_helper("coracle/tiny:latest", narrow)
+}
+
+pub(crate) fn narrow_by_init() -> Bench {
+    by_init("coracle/tiny:latest", narrow)
+}
+
+pub(crate) fn narrow_by_remote_init() -> Bench {
+    by_remote_init("coracle/tiny:latest", narrow)
+}
+
+fn by_helper(image: &str, change: impl FnOnce(&mut Config)) -> Bench {
+    let mut config = config(image);
+    change(&mut config);
+    bench_forwarding(&config)
+}
+
+pub(crate) fn bench_forwarding(config: &Config) -> Bench {
+    bench_of(Docker::new(config).expect("a good configuration").with_forwarding(true))
+}
+
+fn by_remote_init(image: &str, change: impl FnOnce(&mut Config)) -> Bench {
     let mut config = config(image);
     config.config.launcher = Launcher::Init;
+    change(&mut config);
     let wire = Wire::to(socket(&config));
     config.host = wire.endpoint.clone();
     Bench { _wire: Some(wire), ..bench(&config) }
 }
 
-fn by_init(image: &str) -> Bench {
+fn by_init(image: &str, change: impl FnOnce(&mut Config)) -> Bench {
     let mut config = config(image);
     config.config.launcher = Launcher::Init;
+    change(&mut config);
     let folder = TempDir::with_prefix("coracle-conformance-").expect("a temporary folder");
     let docker =
         Docker::new(&config).expect("a good configuration").with_init_folder(folder.path().join("init"));

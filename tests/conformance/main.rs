@@ -9,9 +9,11 @@
 mod accidents;
 mod behaviours;
 mod faltering;
+mod forwards;
 mod harness;
 mod launches;
 mod logins;
+mod measured;
 mod proxy;
 mod pulls;
 mod registry;
@@ -153,5 +155,36 @@ conformance! {
         warm::a_container_takes_a_new_name_and_runs_on
         warm::an_image_has_one_id_until_it_is_updated
         warm::a_launch_waits_for_its_turn_and_can_be_called_off_meanwhile
+    }
+}
+
+/// Sockets inside containers.
+mod sockets {
+    conformance! {
+        [guest_by_helper guest_by_init guest_by_remote_init tiny_by_helper tiny_by_init tiny_by_remote_init]: {
+            forwards::each_side_says_all_and_ends_by_itself
+            forwards::nobody_there_is_told_as_that
+            forwards::what_is_killed_or_dropped_ends_on_the_other_side
+            forwards::a_program_inside_is_taken_in_until_nothing_listens
+            forwards::an_agents_socket_and_a_displays_cookie_are_the_users_alone
+            forwards::neighbours_are_spared
+            forwards::connections_end_with_their_container
+        }
+        [narrow_by_helper narrow_by_init narrow_by_remote_init]: {
+            forwards::sockets_need_no_network_and_no_root
+        }
+        [tiny]: {
+            forwards::a_container_without_a_helper_says_so
+        }
+    }
+}
+
+/// What looks after them where the engine starts programs.
+mod helpers {
+    conformance! {
+        [guest_by_helper tiny_by_helper]: {
+            forwards::the_end_of_the_helper_ends_its_connections_alone
+            forwards::a_container_that_is_taken_up_again_has_its_helper
+        }
     }
 }

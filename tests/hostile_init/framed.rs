@@ -17,26 +17,31 @@ use crate::stage::{exec, on_terminal, output_of, program};
 const STDOUT: OutputStream = OutputStream::Stdout;
 
 /// A container at the end of a stream, that says what a test wants.
-struct Far {
-    stream: DuplexStream,
+pub(crate) struct Far {
+    pub(crate) stream: DuplexStream,
     inbox: Vec<u8>,
 }
 
 impl Far {
-    async fn say(&mut self, frame: &FromInit<'_>) {
+    pub(crate) async fn say(&mut self, frame: &FromInit<'_>) {
         self.stream.write_all(&encoded(frame)).await.expect("the server listens");
     }
 
     /// Waits for a program to be asked for, and tells its number.
     async fn asked(&mut self) -> u32 {
+        self.until(|frame| if let ToInit::Start { process, .. } = frame { Some(*process) } else { None })
+            .await
+    }
+
+    /// Waits for a frame that means something to the caller.
+    pub(crate) async fn until<T>(&mut self, meaning: impl Fn(&ToInit<'_>) -> Option<T>) -> T {
         loop {
             match ToInit::decode(&self.inbox).unwrap() {
                 Some((frame, length)) => {
-                    let process =
-                        if let ToInit::Start { process, .. } = frame { Some(process) } else { None };
+                    let meant = meaning(&frame);
                     self.inbox.drain(..length);
-                    if let Some(process) = process {
-                        return process;
+                    if let Some(meant) = meant {
+                        return meant;
                     }
                 }
                 None => assert!(self.stream.read_buf(&mut self.inbox).await.unwrap() > 0),
@@ -46,7 +51,7 @@ impl Far {
 }
 
 /// A container that was greeted over a stream that holds so much.
-async fn greeted(bytes_held: usize) -> (Init, Far) {
+pub(crate) async fn greeted(bytes_held: usize) -> (Init, Far) {
     let (ours, theirs) = duplex(bytes_held);
     let mut far = Far { stream: theirs, inbox: Vec::new() };
     let (reader, writer) = tokio::io::split(ours);

@@ -90,12 +90,28 @@ impl Guest {
         }
     }
 
-    /// How many programs were asked for in what lies there unread.
+    /// Waits for a frame that means something to the caller, who gets the descriptors that have come as well.
+    pub(crate) fn until<T>(&mut self, meaning: impl Fn(&ToInit<'_>) -> Option<T>) -> T {
+        loop {
+            match ToInit::decode(&self.inbox).unwrap() {
+                Some((frame, length)) => {
+                    let meant = meaning(&frame);
+                    self.inbox.drain(..length);
+                    if let Some(meant) = meant {
+                        return meant;
+                    }
+                }
+                None => assert!(self.receive(RecvFlags::empty()).expect("to be asked for it") > 0),
+            }
+        }
+    }
+
+    /// How many programs and connections were asked for in what lies there unread.
     pub(crate) fn count_asked(&mut self) -> usize {
         while self.receive(RecvFlags::DONTWAIT).is_ok_and(|count| count > 0) {}
         let mut count = 0;
         while let Some((frame, length)) = ToInit::decode(&self.inbox).unwrap() {
-            count += usize::from(matches!(frame, ToInit::Start { .. }));
+            count += usize::from(matches!(frame, ToInit::Start { .. } | ToInit::Dial { .. }));
             self.inbox.drain(..length);
         }
         count

@@ -18,5 +18,7 @@ mod frames;
 mod greeting;
 mod guest;
 mod programs;
+mod sockets;
+mod sockets_framed;
 mod stage;
 mod strangers;

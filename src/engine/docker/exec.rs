@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout};
 use super::client::Client;
 use super::error::gone_if_not_running;
 use super::events::{Fate, Fates};
+use super::helper::{FORWARD, Helper};
 use super::hijack::{self, Mode};
 use super::launcher::Guide;
 use super::process::DockerProcess;
@@ -21,6 +22,7 @@ use super::retry::Retries;
 use super::survival::{InitControl, Survival};
 use super::terminal_modes::stty_words;
 use super::{SignalPath, remove, rename};
+use crate::engine::init::Init;
 use crate::engine::{
     Container, DialSpec, EngineError, ForwardError, ListenSpec, Listener, Process, ProcessControl,
     ProcessSpec, Program,
@@ -55,6 +57,8 @@ pub(super) struct DockerContainer {
     pub(super) fates: Fates,
     /// Who starts programs.
     pub(super) guide: Guide,
+    /// Who looks after sockets, where the engine starts programs.
+    pub(super) helper: Helper,
 }
 
 #[async_trait]
@@ -75,12 +79,18 @@ impl Container for DockerContainer {
         }
     }
 
-    async fn dial(&self, _: &DialSpec) -> Result<Process, ForwardError> {
-        Err(EngineError::Unsupported { action: "dial", reason: "not yet".to_owned() }.into())
+    async fn dial(&self, dial: &DialSpec) -> Result<Process, ForwardError> {
+        match self.porter().await?.dial(dial).await {
+            Ok(process) => Ok(self.watched(process)),
+            Err(error) => Err(self.explain_forward(error).await),
+        }
     }
 
-    async fn listen(&self, _: &ListenSpec) -> Result<Box<dyn Listener>, ForwardError> {
-        Err(EngineError::Unsupported { action: "listen", reason: "not yet".to_owned() }.into())
+    async fn listen(&self, listen: &ListenSpec) -> Result<Box<dyn Listener>, ForwardError> {
+        match self.porter().await?.listen(listen).await {
+            Ok(listener) => Ok(listener),
+            Err(error) => Err(self.explain_forward(error).await),
+        }
     }
 
     async fn lost(&self) -> String {
@@ -103,6 +113,34 @@ impl Container for DockerContainer {
 }
 
 impl DockerContainer {
+    /// Who dials and listens: whoever starts programs, or a helper.
+    async fn porter(&self) -> Result<Arc<Init>, EngineError> {
+        let porter = match self.guide.init().await {
+            Ok(Some(init)) => Ok(init),
+            Ok(None) => self.helper.init(&self.client, &self.id).await,
+            Err(error) => Err(error),
+        };
+        match porter {
+            Ok(init) => Ok(init),
+            Err(error) => Err(self.explain(error).await),
+        }
+    }
+
+    /// The end of what looks after sockets alone is not the end of the container.
+    async fn explain_forward(&self, error: ForwardError) -> ForwardError {
+        let error = match error {
+            ForwardError::Engine(error) => self.explain(error).await,
+            error => return error,
+        };
+        let ended = self.fate.borrow().ended.is_some();
+        match error {
+            EngineError::Gone { reason } if !ended && self.helper.is_in_use() => {
+                EngineError::Failed { action: FORWARD, reason, is_answer: false }.into()
+            }
+            error => error.into(),
+        }
+    }
+
     async fn exec_by_engine(&self, spec: &ProcessSpec) -> Result<Process, EngineError> {
         let mark = format!("{MARK_VARIABLE}={:016x}", rand::rng().random::<u64>());
         let exec = match self.create(exec_config(spec, &mark)).await {

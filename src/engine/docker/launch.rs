@@ -253,9 +253,9 @@ impl Launch<'_> {
         self.check()?;
         self.watch.stage.send_replace(LaunchStage::Starting);
         let (config, sandbox) = (&self.docker.config, self.docker.sandbox);
-        let prepared = self.way.get_or_try_init(|| {
-            self.docker.launchers.prepare(self.means, config, &self.spec.labels, &self.docker.client)
-        });
+        let prepared = self
+            .way
+            .get_or_try_init(|| self.docker.launchers.prepare(self.means, self.docker, &self.spec.labels));
         let way = timeout_at(self.deadline, prepared).await.map_err(|_| self.timed_out(CREATE))??;
         self.begin_turn().await?;
         let (options, body) = spec::create_request(config, sandbox, self.lacking(), way, self.spec);

@@ -14,27 +14,39 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub(super) use guide::Guide;
-pub(super) use way::Way;
+pub(super) use way::{Spare, Way, frames};
 
 use self::volume::Volumes;
 use self::way::Attachment;
+use super::Docker;
 use super::client::Client;
 use super::config::{LaunchConfig, Launcher, Mode};
+use super::error::image_is_missing;
 use crate::engine::init::{Architecture, Room, Rooms};
 use crate::engine::{EngineError, OwnedContainer};
 
 /// Where an init lies in its container, with what it needs.
-const FOLDER: &str = "/.coracle";
+pub(super) const FOLDER: &str = "/.coracle";
 
 /// Label with the name of the room that a container's init meets us in.
 const LABEL_ROOM: &str = "coracle.init";
 
+/// Label of a container that the engine starts programs in, with [`FORWARDS`] where an init lies ready for sockets, or with
+/// the reason why there is none.
+pub(super) const LABEL_FORWARD: &str = "coracle.forward";
+
+/// The value of [`LABEL_FORWARD`] where sockets can be dialled.
+pub(super) const FORWARDS: &str = "yes";
+
 /// From a container's start until its init has said hello.
-const MEET_DEADLINE: Duration = Duration::from_secs(10);
+pub(super) const MEET_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long another way is taken after an init could not be delivered; doubles with each time.
 const DOUBT_MIN: Duration = Duration::from_mins(1);
 const DOUBT_MAX: Duration = Duration::from_hours(1);
+
+/// How long containers go without an init for sockets after an engine could not be given one: to find out may take long.
+const UNFILLED_SPAN: Duration = Duration::from_mins(1);
 
 /// Architectures of images are remembered; past this all are forgotten.
 const IMAGES_MAX: usize = 256;
@@ -67,6 +79,8 @@ pub(super) struct Launchers {
 struct Books {
     /// Of what did not work lately.
     doubts: HashMap<Means, Doubt>,
+    /// Why a volume could not be filled lately for those whose programs the engine starts.
+    unfilled: Option<(Instant, String)>,
     /// What the log was told last.
     told: Option<Means>,
     images: HashMap<String, Architecture>,
@@ -110,16 +124,18 @@ impl Launchers {
         }
     }
 
-    /// Makes what a container of `config` is created with. What that takes of the engine carries the instance of `labels`.
+    /// Makes what a container is created with. What that takes of the engine carries the instance of `labels`.
     pub(super) async fn prepare(
         &self,
         means: Means,
-        config: &LaunchConfig,
+        docker: &Docker,
         labels: &BTreeMap<String, String>,
-        client: &Client,
     ) -> Result<Way, EngineError> {
-        if means == Means::Exec {
-            return Ok(Way::Exec);
+        let (config, client) = (&docker.config, &*docker.client);
+        match means {
+            Means::Exec if docker.forwards => return self.spare(config, labels, client).await.map(Way::Exec),
+            Means::Exec => return Ok(Way::Exec(Spare::None)),
+            Means::Socket | Means::Attach => {}
         }
         let architecture = self.architecture(config, client).await?;
         let Some(rooms) = self.rooms.as_ref().filter(|_| means == Means::Socket) else {
@@ -136,6 +152,44 @@ impl Launchers {
         });
         let room = make.await.map_err(io::Error::other).flatten();
         room.map(Way::Socket).map_err(|error| undelivered(error.to_string()))
+    }
+
+    /// An init for a container whose programs the engine starts. There is a container without it, too.
+    async fn spare(
+        &self,
+        config: &LaunchConfig,
+        labels: &BTreeMap<String, String>,
+        client: &Client,
+    ) -> Result<Spare, EngineError> {
+        let unfilled = self.with_books(|books| books.unfilled.clone());
+        if let Some((_, reason)) = unfilled.filter(|(since, _)| since.elapsed() < UNFILLED_SPAN) {
+            return Ok(Spare::Missing(reason));
+        }
+        let volume = async {
+            let architecture = self.architecture(config, client).await?;
+            self.volumes.with_init(architecture, config.image(), labels, client).await
+        };
+        match volume.await {
+            Ok(volume) => Ok(Spare::Volume(volume)),
+            // Without these there is no container either, or not yet.
+            Err(error) if image_is_missing(&error) => Err(error),
+            Err(error @ (EngineError::Unreachable { .. } | EngineError::Failed { is_answer: false, .. })) => {
+                Err(error)
+            }
+            Err(error) => {
+                let (reason, image) = (error.to_string(), config.image());
+                tracing::warn!(reason, image, "nothing can be forwarded in a container");
+                if matches!(error, EngineError::TimedOut { .. } | EngineError::Failed { .. }) {
+                    self.with_books(|books| books.unfilled = Some((Instant::now(), reason.clone())));
+                }
+                Ok(Spare::Missing(reason))
+            }
+        }
+    }
+
+    /// An init was not where it should be: volumes are filled once more.
+    pub(super) fn forget_volumes(&self) {
+        self.volumes.forget();
     }
 
     /// Which init an image takes.

@@ -14,6 +14,7 @@ mod error;
 mod events;
 mod examine;
 mod exec;
+mod helper;
 mod hijack;
 mod launch;
 mod launcher;
@@ -53,6 +54,7 @@ use self::client::Client;
 use self::credentials::Credentials;
 pub use self::docker_folder::DockerFolder;
 use self::events::Fates;
+use self::helper::Helper;
 use self::launcher::{Guide, Launchers};
 use self::pull::Pulls;
 use self::shortcomings::Shortcomings;
@@ -242,7 +244,8 @@ impl Docker {
         let (client, fates, id) = (Arc::clone(&self.client), self.fates.clone(), id.clone());
         let timeout = self.config.timeout.get();
         let signal_path = self.signal_path;
-        Arc::new(exec::DockerContainer { client, id, signal_path, timeout, fate, fates, guide })
+        let helper = Helper::new(self.launchers.clone());
+        Arc::new(exec::DockerContainer { client, id, signal_path, timeout, fate, fates, guide, helper })
     }
 }
 

@@ -54,6 +54,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::engine::docker::launcher::Spare;
 
     fn spec() -> ContainerSpec {
         ContainerSpec {
@@ -75,7 +76,7 @@ mod tests {
         ]));
 
         let (options, body) =
-            create_request(&config, Sandbox::default(), Lacking::default(), &Way::Exec, &spec());
+            create_request(&config, Sandbox::default(), Lacking::default(), &Way::Exec(Spare::None), &spec());
 
         assert_eq!(options.name.as_deref(), Some("fixed"));
         assert_eq!(body.hostname.as_deref(), Some("configured"));
@@ -91,11 +92,34 @@ mod tests {
         config.container.tty = Some(true);
 
         let (options, body) =
-            create_request(&config, Sandbox::default(), Lacking::default(), &Way::Exec, &spec());
+            create_request(&config, Sandbox::default(), Lacking::default(), &Way::Exec(Spare::None), &spec());
 
         assert_eq!(options.name.as_deref(), Some("coracle-abc"));
         assert_eq!(body.entrypoint, Some(vec!["/idle".to_owned()]));
         assert_eq!(body.cmd, Some(Vec::new()));
         assert_eq!((body.tty, body.open_stdin), (Some(false), Some(false)));
+    }
+
+    #[test]
+    fn an_init_for_sockets_changes_nothing_but_a_mount_and_a_label() {
+        let config = LaunchConfig::default();
+        let made = |spare| {
+            let way = Way::Exec(spare);
+            create_request(&config, Sandbox::default(), Lacking::default(), &way, &spec()).1
+        };
+        let without = made(Spare::None);
+
+        let mut with = made(Spare::Volume("inits".to_owned()));
+        let mut missing = made(Spare::Missing("no room".to_owned()));
+
+        let mounts = with.host_config.as_mut().and_then(|host| host.mounts.take()).expect("a mount");
+        let [mount] = mounts.as_slice() else { panic!("one mount: {mounts:?}") };
+        assert_eq!((mount.target.as_deref(), mount.source.as_deref()), (Some("/.coracle"), Some("inits")));
+        assert_eq!(mount.read_only, Some(true));
+        for (body, label) in [(&mut with, "yes"), (&mut missing, "no room")] {
+            let labels = body.labels.as_mut().expect("labels");
+            assert_eq!(labels.remove("coracle.forward").as_deref(), Some(label));
+            assert_eq!(*body, without);
+        }
     }
 }

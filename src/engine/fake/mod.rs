@@ -2,6 +2,7 @@
 //!
 //! Its containers are empty; its programs are what [`shell`] understands. It keeps no files and knows no users.
 
+mod forward;
 mod process;
 mod script;
 mod shell;
@@ -20,6 +21,7 @@ use super::{
 };
 use crate::ids::{ContainerId, InstanceId};
 
+pub use forward::Service;
 pub use script::{Call, Fault, Step};
 
 /// The engine. Clones are the same engine.
@@ -41,6 +43,7 @@ struct State {
     calls: Vec<Call>,
     containers: HashMap<ContainerId, Room>,
     image: Option<String>,
+    sockets: forward::Sockets,
     /// Containers that are being created and started now, and the most that there were at once.
     starting: usize,
     starting_most: usize,
@@ -276,12 +279,12 @@ impl Container for FakeContainer {
         Ok(process::start(&self.engine, spec, cut, self.gone.clone()))
     }
 
-    async fn dial(&self, _: &DialSpec) -> Result<Process, ForwardError> {
-        Err(EngineError::Unsupported { action: "dial", reason: "not yet".to_owned() }.into())
+    async fn dial(&self, dial: &DialSpec) -> Result<Process, ForwardError> {
+        self.dial_out(dial).await
     }
 
-    async fn listen(&self, _: &ListenSpec) -> Result<Box<dyn Listener>, ForwardError> {
-        Err(EngineError::Unsupported { action: "listen", reason: "not yet".to_owned() }.into())
+    async fn listen(&self, listen: &ListenSpec) -> Result<Box<dyn Listener>, ForwardError> {
+        self.listen_at(listen).await
     }
 
     async fn lost(&self) -> String {
@@ -325,6 +328,12 @@ mod tests {
             labels: BTreeMap::new(),
             files: Vec::new(),
         }
+    }
+
+    pub(super) async fn container() -> (FakeEngine, Arc<dyn Container>) {
+        let engine = FakeEngine::new();
+        let container = engine.launch(&spec(), &LaunchWatch::default()).await.expect("a container");
+        (engine, container)
     }
 
     async fn start(engine: &FakeEngine, command: &str) -> Process {

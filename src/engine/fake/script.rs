@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::{EngineError, ProcessSpec};
+use crate::engine::{DialSpec, EngineError, ProcessSpec};
 use crate::ids::ContainerId;
 
 /// Where a fault strikes.
@@ -28,6 +28,10 @@ pub enum Step {
     Rename,
     /// [`crate::engine::Engine::image_id`].
     Image,
+    /// [`crate::engine::Container::dial`].
+    Dial,
+    /// [`crate::engine::Container::listen`].
+    Listen,
 }
 
 /// What goes wrong there, until it is mended.
@@ -71,4 +75,8 @@ pub enum Call {
     List,
     /// A new name for a container.
     Rename(ContainerId, String),
+    /// Somebody to dial, from a container.
+    Dial(ContainerId, DialSpec),
+    /// Something to listen on in a container: the address, `agent`, or `display` with the protocol's name.
+    Listen(ContainerId, String),
 }

@@ -124,7 +124,8 @@ impl Framed {
 
     /// The input of the program `process`. A terminal's has no end but the terminal's.
     pub(super) fn input(self: Arc<Self>, process: u32, outbox: &Outbox, is_terminal: bool) -> Input {
-        Input { framed: self, process, outbox: outbox.poll_sender(), has_end: !is_terminal }
+        let sender = outbox.poll_sender();
+        Input { framed: self, process, outbox: outbox.clone(), sender, has_end: !is_terminal }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -202,16 +203,17 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         if !self.framed.state().has_ended() {
-            self.outbox.try_say(&ToInit::Release { process: self.process });
+            self.outbox.promise(&ToInit::Release { process: self.process });
         }
     }
 }
 
-/// Writes the input.
+/// Writes the input. Dropped, it ends, as a pipe does.
 pub(super) struct Input {
     framed: Arc<Framed>,
     process: u32,
-    outbox: PollSender<Parcel>,
+    outbox: Outbox,
+    sender: PollSender<Parcel>,
     has_end: bool,
 }
 
@@ -233,13 +235,13 @@ impl Input {
 impl AsyncWrite for Input {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let credit = ready!(self.poll_credit(cx))?;
-        ready!(self.outbox.poll_reserve(cx)).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        ready!(self.sender.poll_reserve(cx)).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
         let room = usize::try_from(credit).unwrap_or(usize::MAX).min(DATA_BYTES_MAX);
         let taken = bytes.get(..room.min(bytes.len())).unwrap_or_default();
         let parcel = encoded(&ToInit::Stdin { process: self.process, bytes: taken });
         // Before it is sent: the init may be quick to grant it again.
         self.framed.state().stdin_credit -= u32::try_from(taken.len()).unwrap_or_default();
-        self.outbox.send_item(parcel).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        self.sender.send_item(parcel).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
         Poll::Ready(Ok(taken.len()))
     }
 
@@ -249,18 +251,27 @@ impl AsyncWrite for Input {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.has_end {
-            ready!(self.outbox.poll_reserve(cx)).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+            ready!(self.sender.poll_reserve(cx)).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
             let parcel = encoded(&ToInit::StdinEnd { process: self.process });
-            self.outbox.send_item(parcel).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+            self.sender.send_item(parcel).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
             self.has_end = false;
         }
         Poll::Ready(Ok(()))
     }
 }
 
+impl Drop for Input {
+    fn drop(&mut self) {
+        if self.has_end && self.framed.state().broken.is_none() {
+            self.outbox.promise(&ToInit::StdinEnd { process: self.process });
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncWriteExt as _;
+    use tokio_util::task::TaskTracker;
 
     use super::super::wires::{Queue, outbox};
     use super::*;
@@ -285,7 +296,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_output_has_its_window_and_no_more_until_some_was_read() {
-        let ((outbox, mut queue), framed) = (outbox(), Framed::new(true));
+        let ((outbox, mut queue), framed) = (outbox(&TaskTracker::new()), Framed::new(true));
         let mut output = Arc::clone(&framed).output(1, outbox);
         let full = vec![b'x'; window()];
         framed.arrive(STDOUT, &full).unwrap();
@@ -304,7 +315,7 @@ mod tests {
 
     #[tokio::test]
     async fn small_pieces_are_granted_together() {
-        let ((outbox, mut queue), framed) = (outbox(), Framed::new(true));
+        let ((outbox, mut queue), framed) = (outbox(&TaskTracker::new()), Framed::new(true));
         let mut output = Arc::clone(&framed).output(1, outbox);
         for _ in 0..1000 {
             framed.arrive(STDOUT, b"x").unwrap();
@@ -316,7 +327,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_output_is_told_to_its_end_and_then_ends() {
-        let ((outbox, _queue), framed) = (outbox(), Framed::new(true));
+        let ((outbox, _queue), framed) = (outbox(&TaskTracker::new()), Framed::new(true));
         let output = Arc::clone(&framed).output(1, outbox);
         framed.arrive(STDOUT, b"out").unwrap();
         framed.arrive(STDERR, b"err").unwrap();
@@ -334,7 +345,7 @@ mod tests {
 
     #[tokio::test]
     async fn input_stops_at_the_window_and_goes_on_with_what_is_granted() {
-        let ((outbox, mut queue), framed) = (outbox(), Framed::new(true));
+        let ((outbox, mut queue), framed) = (outbox(&TaskTracker::new()), Framed::new(true));
         let mut input = Arc::clone(&framed).input(1, &outbox, false);
         let long = vec![b'x'; 2 * window()];
         let mut sent = 0;
@@ -353,7 +364,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_end_of_the_init_ends_both_ways() {
-        let ((outbox, _queue), framed) = (outbox(), Framed::new(true));
+        let ((outbox, _queue), framed) = (outbox(&TaskTracker::new()), Framed::new(true));
         let mut input = Arc::clone(&framed).input(1, &outbox, false);
         let mut output = Arc::clone(&framed).output(1, outbox);
         framed.arrive(STDOUT, b"last").unwrap();
@@ -368,7 +379,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_stops_reading_lets_go_of_the_streams() {
-        let ((outbox, mut queue), framed) = (outbox(), Framed::new(true));
+        let ((outbox, mut queue), framed) = (outbox(&TaskTracker::new()), Framed::new(true));
 
         drop(Arc::clone(&framed).output(1, outbox));
 

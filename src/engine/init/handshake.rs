@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Buf as _;
 use coracle_init::{Malformed, ToInit, VERSION};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sockopt};
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _, Interest};
 use tokio::net::UnixStream;
@@ -20,6 +20,10 @@ use super::hello::{HELLO_DEADLINE, Hello, Peers, first_words};
 use super::stdio::Devices;
 use super::wires::{Frames, Road};
 use super::{Room, Streams, Token};
+
+/// What may lie in the socket until the init reads it: a few frames, and no more. With each of them there may be descriptors,
+/// and the kernel bounds those of all containers together.
+const SOCKET_BYTES: usize = 4 << 10;
 
 /// An init that has been greeted.
 pub(super) struct Met {
@@ -79,6 +83,7 @@ fn greet(hello: Hello, room: &Room, orphan_timeout: Option<Duration>) -> Result<
     if sent < welcome.len() {
         return Err(io::Error::from(io::ErrorKind::WriteZero).into());
     }
+    sockopt::set_socket_send_buffer_size(&socket, SOCKET_BYTES).map_err(io::Error::from)?;
     let streams = Streams::Descriptors(Devices { folder: hello.folder, uid: peer.uid() });
     Ok(Met { frames: Frames::from_reader(frames), road: Road::Socket(socket), streams })
 }

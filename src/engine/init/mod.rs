@@ -7,9 +7,11 @@
 //! given to the init: what we read and write is never a container's to change or to block, and nothing lies in between.
 
 mod binary;
+mod forward;
 mod framed;
 mod handshake;
 mod hello;
+mod listeners;
 mod output;
 mod process;
 mod processes;
@@ -39,7 +41,7 @@ pub use room::{Room, Rooms};
 use self::framed::Framed;
 use self::handshake::{HandshakeError, Met};
 use self::process::{InitProcess, Terminal};
-use self::processes::{ExitReceiver, Processes};
+use self::processes::{ExitReceiver, Processes, Refusal, gone};
 use self::stdio::{Devices, Stdio};
 use self::wires::{Frames, Outbox, Parcel};
 use super::{EngineError, Process, ProcessSpec, Program};
@@ -63,7 +65,7 @@ enum Streams {
 pub struct Init {
     outbox: Outbox,
     processes: Arc<Processes>,
-    streams: Streams,
+    streams: Arc<Streams>,
     /// Why it is over, once it is.
     over: watch::Receiver<Option<String>>,
     room: Mutex<Option<Room>>,
@@ -104,7 +106,7 @@ impl Init {
         let processes = Processes::new(matches!(streams, Streams::Frames));
         let stop = CancellationToken::new();
         let (over_sender, over) = watch::channel(None);
-        let (outbox, queue) = wires::outbox();
+        let (outbox, queue) = wires::outbox(tasks);
         let work = wires::run(frames, road, queue, Arc::clone(&processes), outbox.clone());
         tasks.spawn({
             let (stop, processes) = (stop.clone(), Arc::clone(&processes));
@@ -117,6 +119,7 @@ impl Init {
                 over_sender.send_replace(Some(reason));
             }
         });
+        let streams = Arc::new(streams);
         Self { outbox, processes, streams, over, room: Mutex::new(room), _tasks: stop.drop_guard() }
     }
 
@@ -125,7 +128,7 @@ impl Init {
     /// # Errors
     /// The init refuses, is gone, or does not answer.
     pub async fn exec(&self, spec: &ProcessSpec) -> Result<Process, EngineError> {
-        match &self.streams {
+        match &*self.streams {
             Streams::Descriptors(devices) => self.exec_with_descriptors(spec, devices).await,
             Streams::Frames => self.exec_with_frames(spec).await,
         }
@@ -169,7 +172,7 @@ impl Init {
     ) -> Result<(u32, ExitReceiver), EngineError> {
         let begun = async {
             let entry = self.processes.enter(&self.outbox, framed).await;
-            let mut entry = entry.map_err(|reason| EngineError::Gone { reason })?;
+            let mut entry = entry.map_err(gone)?;
             let (number, exit) = (entry.number(), entry.exit());
             let mut bytes = Vec::new();
             let start = ToInit::Start { process: number, start: Box::new(start_of(spec)) };
@@ -177,9 +180,15 @@ impl Init {
                 action: START,
                 reason: "its arguments and variables are too long".to_owned(),
             })?;
-            self.outbox.send(Parcel { bytes, descriptors }).await?;
+            self.outbox.send(Parcel { bytes, descriptors, place: None }).await?;
             entry.asked_for();
-            entry.begun().await.map(|()| (number, exit))
+            match entry.begun().await {
+                Some(Ok(_)) => Ok((number, exit)),
+                Some(Err(Refusal { reason, .. })) => {
+                    Err(EngineError::Failed { action: START, reason, is_answer: true })
+                }
+                None => Err(gone("its first process has ended".to_owned())),
+            }
         };
         let timed_out = EngineError::TimedOut { action: START, after: START_DEADLINE };
         timeout(START_DEADLINE, begun).await.unwrap_or(Err(timed_out))
@@ -190,6 +199,12 @@ impl Init {
         if let Some(room) = self.room.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             room.clear();
         }
+    }
+
+    /// Whether it cannot be talked to any more.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.over.borrow().is_some()
     }
 
     /// Waits until it cannot be talked to any more, and tells why. Cancel safe.

@@ -51,6 +51,10 @@ impl LocalOutput {
         Self { stdout: Some(Source::Pipe(stdout)), stderr: Some(Source::Pipe(stderr)) }
     }
 
+    pub(super) fn of_pipe(stdout: pipe::Receiver) -> Self {
+        Self { stdout: Some(Source::Pipe(stdout)), stderr: None }
+    }
+
     pub(super) fn of_terminal(master: Arc<Master>) -> Self {
         Self { stdout: Some(Source::Terminal(master)), stderr: None }
     }

@@ -1,15 +1,16 @@
-//! The programs of one container, by the numbers that the init knows them by.
+//! The programs and connections of one container, by the numbers that the init knows them by.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use coracle_init::{Exit, FromInit, Malformed, ToInit};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use coracle_init::{Exit, Failure, FromInit, Malformed, ToInit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot, watch};
 
-use super::START;
 use super::framed::Framed;
+use super::listeners::Listening;
 use super::wires::Outbox;
-use crate::engine::{EngineError, Signal};
+use crate::engine::{EngineError, ForwardError, Signal};
 
 /// How a program ended, once it has. Closed without: nobody will ever know.
 pub(super) type ExitReceiver = watch::Receiver<Option<Exit>>;
@@ -18,6 +19,18 @@ pub(super) type ExitReceiver = watch::Receiver<Option<Exit>>;
 /// reads it, and there is a bound on those of all containers together.
 const UNANSWERED_MAX: usize = 8;
 
+/// Connections that were asked for and not answered for: whoever is called may take their time, and programs are not to wait
+/// for it. Past it there is one more only when one of them is answered for.
+const DIALS_PENDING_MAX: usize = 256;
+
+/// Requests for connections on their way to the init, each with descriptors.
+const CONNECTIONS_UNSENT_MAX: usize = 8;
+
+/// So much of a reason is told to people.
+const REASON_CHARACTERS_MAX: usize = 200;
+
+pub(super) const UNKNOWN: Malformed = Malformed("a program was never asked for, or has ended");
+
 /// As many as there are programs; the init bounds them, and so do sessions.
 #[derive(Debug)]
 pub(super) struct Processes {
@@ -25,20 +38,46 @@ pub(super) struct Processes {
     /// Whether programs' streams travel in frames.
     in_frames: bool,
     unanswered: Arc<Semaphore>,
+    dials: Arc<Semaphore>,
+    unsent: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
-struct Books {
-    last: u32,
+pub(super) struct Books {
+    pub(super) last: u32,
     running: HashMap<u32, Running>,
     /// Streams in frames of programs that have ended, for as long as somebody reads them.
     leaving: HashMap<u32, Weak<Framed>>,
+    pub(super) listeners: HashMap<u32, Listening>,
     /// Why there will be no more.
-    closed: Option<String>,
+    pub(super) closed: Option<String>,
+}
+
+/// What the init was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Program,
+    Dial,
+    Accept,
+}
+
+/// Where a caller has called from; empty for whatever is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub(super) host: String,
+    pub(super) port: u16,
+}
+
+/// Why something is not done, in the init's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) failure: Failure,
+    pub(super) reason: String,
 }
 
 #[derive(Debug)]
 struct Running {
+    kind: Kind,
     /// Until it has begun.
     begun: Option<Unanswered>,
     exit: watch::Sender<Option<Exit>>,
@@ -51,15 +90,15 @@ struct Running {
 /// Whom to tell that it has, and its place among those that have not.
 #[derive(Debug)]
 struct Unanswered {
-    sender: oneshot::Sender<Result<(), String>>,
-    _place: OwnedSemaphorePermit,
+    sender: oneshot::Sender<Result<Origin, Refusal>>,
+    _place: Option<OwnedSemaphorePermit>,
 }
 
-/// A program that is to begin. Dropped before it has, the program is killed when it does.
+/// A program or a connection that is to begin. Dropped before it has, it is killed when it does.
 #[derive(Debug)]
 pub(super) struct Entry {
     number: u32,
-    begun: oneshot::Receiver<Result<(), String>>,
+    begun: oneshot::Receiver<Result<Origin, Refusal>>,
     exit: ExitReceiver,
     guard: Unwanted,
 }
@@ -82,42 +121,59 @@ enum Standing {
 
 impl Processes {
     pub(super) fn new(in_frames: bool) -> Arc<Self> {
-        let unanswered = Arc::new(Semaphore::new(UNANSWERED_MAX));
-        Arc::new(Self { books: Mutex::default(), in_frames, unanswered })
+        let places = |count| Arc::new(Semaphore::new(count));
+        let (unanswered, dials) = (places(UNANSWERED_MAX), places(DIALS_PENDING_MAX));
+        let unsent = places(CONNECTIONS_UNSENT_MAX);
+        Arc::new(Self { books: Mutex::default(), in_frames, unanswered, dials, unsent })
     }
 
-    /// Makes room for one more, once it is its turn. Cancel safe.
+    /// Makes room for one more program, once it is its turn. Cancel safe.
     pub(super) async fn enter(
         self: &Arc<Self>,
         outbox: &Outbox,
         framed: Option<&Arc<Framed>>,
     ) -> Result<Entry, String> {
         let place = Arc::clone(&self.unanswered).acquire_owned().await;
+        self.enter_as(Kind::Program, place.ok(), outbox, framed)
+    }
+
+    /// A place among connections that are not answered for; nobody waits for one.
+    pub(super) fn dial_place(&self) -> Result<OwnedSemaphorePermit, ForwardError> {
+        Arc::clone(&self.dials).try_acquire_owned().map_err(|error| match error {
+            TryAcquireError::NoPermits => {
+                ForwardError::Exhausted("too many connections are being made".to_owned())
+            }
+            TryAcquireError::Closed => gone(self.reason()).into(),
+        })
+    }
+
+    /// A place among connections whose descriptors are not sent, once there is one. Cancel safe.
+    pub(super) async fn unsent_place(&self) -> Result<OwnedSemaphorePermit, EngineError> {
+        Arc::clone(&self.unsent).acquire_owned().await.map_err(|_| gone(self.reason()))
+    }
+
+    /// Makes room for one more.
+    pub(super) fn enter_as(
+        self: &Arc<Self>,
+        kind: Kind,
+        place: Option<OwnedSemaphorePermit>,
+        outbox: &Outbox,
+        framed: Option<&Arc<Framed>>,
+    ) -> Result<Entry, String> {
         let mut books = self.books();
-        if let Some(reason) = &books.closed {
-            return Err(reason.clone());
-        }
-        let place = place.map_err(|error| error.to_string())?;
-        books.last = books.last.wrapping_add(1);
-        let number = books.last;
+        let number = books.next()?;
         let (sender, begun) = oneshot::channel();
         let (exit_sender, exit) = watch::channel(None);
         let framed = framed.map(Arc::downgrade);
-        let answered = Some(Unanswered { sender, _place: place });
-        let running = Running { begun: answered, exit: exit_sender, framed, is_unwanted: false };
+        let begun_sender = Some(Unanswered { sender, _place: place });
+        let running = Running { kind, begun: begun_sender, exit: exit_sender, framed, is_unwanted: false };
         books.running.insert(number, running);
-        let guard = Unwanted {
-            processes: Arc::clone(self),
-            outbox: outbox.clone(),
-            number,
-            standing: Standing::NotAskedFor,
-        };
-        Ok(Entry { number, begun, exit, guard })
+        let (processes, outbox, standing) = (Arc::clone(self), outbox.clone(), Standing::NotAskedFor);
+        Ok(Entry { number, begun, exit, guard: Unwanted { processes, outbox, number, standing } })
     }
 
     /// Takes what the init says. What makes no sense changes nothing: all that waits is told of it in [`Self::close`].
     pub(super) fn take(&self, frame: &FromInit<'_>, outbox: &Outbox) -> Result<(), Malformed> {
-        const UNKNOWN: Malformed = Malformed("a program was never asked for, or has ended");
         let mut books = self.books();
         match frame {
             FromInit::Output { .. } | FromInit::OutputEnd { .. } | FromInit::Credit { .. }
@@ -133,20 +189,29 @@ impl Processes {
                 return Err(UNKNOWN);
             }
             FromInit::Started { process, .. } => {
-                let running = books.running.get_mut(process).ok_or(UNKNOWN)?;
-                let begun = running.begun.take().ok_or(Malformed("a program begins twice"))?;
-                if running.is_unwanted {
-                    kill(outbox, *process);
-                }
-                // Gone between the two: `Unwanted` then sees that it has begun.
-                drop(begun.sender.send(Ok(())));
+                books.begin(*process, &[Kind::Program, Kind::Dial], Origin::default(), outbox)?;
+            }
+            FromInit::Accepted { process, host, port } => {
+                let origin = Origin { host: address(host)?, port: *port };
+                books.begin(*process, &[Kind::Accept], origin, outbox)?;
             }
             FromInit::Refused { process, reason } => {
-                let running = books.running.get_mut(process).ok_or(UNKNOWN)?;
-                let begun = running.begun.take().ok_or(Malformed("a program is refused that has begun"))?;
-                books.running.remove(process);
-                drop(begun.sender.send(Err(String::from_utf8_lossy(reason).into_owned())));
+                let reason = String::from_utf8_lossy(reason).into_owned();
+                books.refuse(*process, &[Kind::Program], Refusal { failure: Failure::Other, reason })?;
             }
+            FromInit::Failed { process, failure, reason } => {
+                let refusal = Refusal { failure: *failure, reason: printable(reason) };
+                if books.listeners.contains_key(process) {
+                    books.refuse_listener(*process, refusal)?;
+                } else {
+                    books.refuse(*process, &[Kind::Dial, Kind::Accept], refusal)?;
+                }
+            }
+            FromInit::Listening { listener, port, path } => {
+                books.begin_listener(*listener, *port, path, outbox)?;
+            }
+            FromInit::Knock { listener } if books.running.contains_key(listener) => return Err(UNKNOWN),
+            FromInit::Knock { listener } => books.knock(*listener)?,
             FromInit::Exited { process, exit } => {
                 let running = books.running.get(process).ok_or(UNKNOWN)?;
                 if running.begun.is_some() {
@@ -159,10 +224,6 @@ impl Processes {
                     books.leaving.insert(*process, framed);
                 }
             }
-            FromInit::Listening { .. }
-            | FromInit::Knock { .. }
-            | FromInit::Accepted { .. }
-            | FromInit::Failed { .. } => return Err(UNKNOWN),
             FromInit::Hello { .. } => return Err(Malformed("a second hello")),
             FromInit::Output { process, stream, bytes } => {
                 books.framed(*process).map_or(Ok(()), |framed| framed.arrive(*stream, bytes))?;
@@ -181,7 +242,10 @@ impl Processes {
     pub(super) fn close(&self, reason: &str) {
         let mut books = self.books();
         books.closed = Some(reason.to_owned());
-        self.unanswered.close();
+        for places in [&self.unanswered, &self.dials, &self.unsent] {
+            places.close();
+        }
+        books.listeners.clear();
         let running = books.running.drain().filter_map(|(_, running)| running.framed).collect::<Vec<_>>();
         let leaving = books.leaving.drain().map(|(_, framed)| framed).collect::<Vec<_>>();
         for framed in running.into_iter().chain(leaving).filter_map(|framed| framed.upgrade()) {
@@ -189,17 +253,67 @@ impl Processes {
         }
     }
 
-    fn books(&self) -> MutexGuard<'_, Books> {
+    /// Why there will be no more.
+    fn reason(&self) -> String {
+        self.books().closed.clone().unwrap_or_default()
+    }
+
+    pub(super) fn books(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Books {
+    /// The next number, of whatever it is.
+    pub(super) fn next(&mut self) -> Result<u32, String> {
+        if let Some(reason) = &self.closed {
+            return Err(reason.clone());
+        }
+        self.last = self.last.wrapping_add(1);
+        Ok(self.last)
+    }
+
+    /// What was asked for has begun.
+    fn begin(
+        &mut self,
+        process: u32,
+        fitting: &[Kind],
+        origin: Origin,
+        outbox: &Outbox,
+    ) -> Result<(), Malformed> {
+        let running = self.running.get_mut(&process).ok_or(UNKNOWN)?;
+        let begun = running.answered(fitting)?;
+        if running.is_unwanted {
+            kill(outbox, process);
+        }
+        // Gone between the two: `Unwanted` then sees that it has begun.
+        drop(begun.sender.send(Ok(origin)));
+        Ok(())
+    }
+
+    /// What was asked for is not to be.
+    fn refuse(&mut self, process: u32, fitting: &[Kind], refusal: Refusal) -> Result<(), Malformed> {
+        let begun = self.running.get_mut(&process).ok_or(UNKNOWN)?.answered(fitting)?;
+        self.running.remove(&process);
+        drop(begun.sender.send(Err(refusal)));
+        Ok(())
+    }
+
     /// The streams of a program; `None` for one whose streams nobody has any more.
     fn framed(&self, process: u32) -> Option<Arc<Framed>> {
         let leaving = || self.leaving.get(&process);
         let framed = self.running.get(&process).map_or_else(leaving, |running| running.framed.as_ref());
         framed.and_then(Weak::upgrade)
+    }
+}
+
+impl Running {
+    /// Whom to tell of an answer that fits what was asked.
+    fn answered(&mut self, fitting: &[Kind]) -> Result<Unanswered, Malformed> {
+        if !fitting.contains(&self.kind) {
+            return Err(Malformed("an answer is to what was not asked"));
+        }
+        self.begun.take().ok_or(Malformed("a program begins twice, or is refused that has begun"))
     }
 }
 
@@ -217,15 +331,11 @@ impl Entry {
         self.guard.standing = Standing::AskedFor;
     }
 
-    /// Waits until it has begun.
-    pub(super) async fn begun(mut self) -> Result<(), EngineError> {
+    /// Waits until it has begun; `None` when the init is gone. Cancel safe, and not to be asked again once it is answered.
+    pub(super) async fn begun(&mut self) -> Option<Result<Origin, Refusal>> {
         let begun = (&mut self.begun).await;
         self.guard.standing = Standing::Answered;
-        match begun {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(reason)) => Err(EngineError::Failed { action: START, reason, is_answer: true }),
-            Err(_) => Err(EngineError::Gone { reason: "its first process has ended".to_owned() }),
-        }
+        begun.ok()
     }
 }
 
@@ -238,9 +348,10 @@ impl Drop for Unwanted {
             Standing::AskedFor => {}
         }
         if let Some(running) = books.running.get_mut(&self.number) {
-            match running.begun {
-                Some(_) => running.is_unwanted = true,
-                None => kill(&self.outbox, self.number),
+            running.is_unwanted = running.begun.is_some();
+            // A call that nobody answers may take long to begin.
+            if !running.is_unwanted || running.kind == Kind::Dial {
+                kill(&self.outbox, self.number);
             }
         }
     }
@@ -248,141 +359,38 @@ impl Drop for Unwanted {
 
 /// Nobody has its streams, so there is nothing that it could be asked to finish.
 fn kill(outbox: &Outbox, process: u32) {
-    outbox.try_say(&ToInit::Signal { process, number: signal_number(Signal::Kill) });
+    outbox.promise(&ToInit::Signal { process, number: signal_number(Signal::Kill) });
+}
+
+pub(super) fn gone(reason: String) -> EngineError {
+    EngineError::Gone { reason }
 }
 
 pub(super) fn signal_number(signal: Signal) -> u8 {
     u8::try_from(signal.number()).unwrap_or_default()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::super::wires::{Queue, outbox};
-    use super::*;
-
-    const EXIT: Exit = Exit::Status(7);
-
-    fn started(process: u32) -> FromInit<'static> {
-        FromInit::Started { process, pid: 2 }
+/// A caller's address, written as we would.
+fn address(host: &[u8]) -> Result<String, Malformed> {
+    if host.is_empty() {
+        return Ok(String::new());
     }
-
-    fn exited(process: u32) -> FromInit<'static> {
-        FromInit::Exited { process, exit: EXIT }
-    }
-
-    async fn entered(processes: &Arc<Processes>, outbox: &Outbox) -> Entry {
-        let mut entry = processes.enter(outbox, None).await.unwrap();
-        entry.asked_for();
-        entry
-    }
-
-    /// Which programs the init is told to kill.
-    fn killed(queue: &mut Queue) -> Vec<u32> {
-        let mut killed = Vec::new();
-        while let Ok(parcel) = queue.try_recv() {
-            let Ok(Some((ToInit::Signal { process, number: 9 }, _))) = ToInit::decode(&parcel.bytes) else {
-                panic!("it is told something else: {parcel:?}");
-            };
-            killed.push(process);
-        }
-        killed
-    }
-
-    #[tokio::test]
-    async fn a_program_begins_runs_and_ends() {
-        let ((outbox, mut queue), processes) = (outbox(), Processes::new(false));
-        let entry = entered(&processes, &outbox).await;
-        let exit = entry.exit();
-
-        processes.take(&started(1), &outbox).unwrap();
-        entry.begun().await.unwrap();
-        assert!(exit.borrow().is_none());
-        processes.take(&exited(1), &outbox).unwrap();
-
-        assert_eq!(*exit.borrow(), Some(EXIT));
-        assert_eq!(killed(&mut queue), [0; 0]);
-    }
-
-    #[tokio::test]
-    async fn a_program_that_nobody_waits_for_is_killed_when_it_has_begun() {
-        let ((outbox, mut queue), processes) = (outbox(), Processes::new(false));
-        let before = entered(&processes, &outbox).await;
-        let after = entered(&processes, &outbox).await;
-
-        drop(before);
-        assert_eq!(killed(&mut queue), [0; 0], "it does not exist yet");
-        processes.take(&started(1), &outbox).unwrap();
-        assert_eq!(killed(&mut queue), [1]);
-
-        processes.take(&started(2), &outbox).unwrap();
-        drop(after);
-        assert_eq!(killed(&mut queue), [2], "whoever waited has not heard of it");
-    }
-
-    #[tokio::test]
-    async fn a_program_that_was_not_asked_for_is_forgotten_and_one_that_was_refused_is_not_killed() {
-        let ((outbox, mut queue), processes) = (outbox(), Processes::new(false));
-        drop(processes.enter(&outbox, None).await.unwrap());
-        assert!(processes.take(&started(1), &outbox).is_err());
-
-        let entry = entered(&processes, &outbox).await;
-        processes.take(&FromInit::Refused { process: 2, reason: b"no" }, &outbox).unwrap();
-        let refused = entry.begun().await.unwrap_err();
-
-        assert!(matches!(&refused, EngineError::Failed { reason, .. } if reason == "no"), "{refused}");
-        assert_eq!(killed(&mut queue), [0; 0]);
-    }
-
-    #[tokio::test]
-    async fn programs_that_are_not_answered_for_are_few_whoever_has_gone() {
-        let ((outbox, _queue), processes) = (outbox(), Processes::new(false));
-        for _ in 0..UNANSWERED_MAX {
-            drop(entered(&processes, &outbox).await);
-        }
-        let mut next = Box::pin(processes.enter(&outbox, None));
-        assert!(futures::poll!(&mut next).is_pending());
-
-        processes.take(&started(3), &outbox).unwrap();
-
-        assert_eq!(next.await.unwrap().number(), 9);
-    }
-
-    #[tokio::test]
-    async fn the_end_of_the_init_is_told_to_all() {
-        let ((outbox, _queue), processes) = (outbox(), Processes::new(false));
-        let mut entries = Vec::new();
-        for _ in 0..UNANSWERED_MAX {
-            entries.push(entered(&processes, &outbox).await);
-        }
-        let mut waiting = Box::pin(processes.enter(&outbox, None));
-        assert!(futures::poll!(&mut waiting).is_pending());
-
-        processes.close("it fell over");
-
-        assert_eq!(waiting.await.unwrap_err(), "it fell over");
-        for entry in entries {
-            let mut exit = entry.exit();
-            assert!(matches!(entry.begun().await, Err(EngineError::Gone { .. })));
-            assert!(exit.wait_for(Option::is_some).await.is_err());
-        }
-        assert_eq!(processes.enter(&outbox, None).await.unwrap_err(), "it fell over");
-    }
-
-    #[tokio::test]
-    async fn streams_in_frames_are_forgotten_with_whoever_had_them() {
-        let ((outbox, _queue), processes) = (outbox(), Processes::new(true));
-        for process in 1..=100 {
-            let framed = Framed::new(true);
-            let mut entry = processes.enter(&outbox, Some(&framed)).await.unwrap();
-            entry.asked_for();
-            processes.take(&started(process), &outbox).unwrap();
-            entry.begun().await.unwrap();
-            processes.take(&exited(process), &outbox).unwrap();
-            assert!(processes.books().framed(process).is_some(), "somebody may read them yet");
-        }
-
-        assert!(processes.books().running.is_empty());
-        assert!(processes.books().leaving.len() <= 2, "{}", processes.books().leaving.len());
-        assert!(processes.books().framed(1).is_none());
-    }
+    let host = std::str::from_utf8(host).ok().and_then(|host| host.parse::<IpAddr>().ok());
+    host.map(|host| host.to_string()).ok_or(Malformed("a caller's address is none"))
 }
+
+/// What a container says, fit for anybody's terminal.
+fn printable(reason: &[u8]) -> String {
+    let mut text = String::new();
+    for character in String::from_utf8_lossy(reason).chars().take(REASON_CHARACTERS_MAX) {
+        if character == ' ' || character.is_ascii_graphic() || character.is_alphanumeric() {
+            text.push(character);
+        } else {
+            text.extend(character.escape_default());
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

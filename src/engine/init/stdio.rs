@@ -41,6 +41,14 @@ pub(super) struct Stdio {
     pub(super) theirs: Vec<OwnedFd>,
 }
 
+/// Both ends of a connection.
+pub(super) struct Pipes {
+    pub(super) input: PipeInput,
+    pub(super) output: LocalOutput,
+    /// For the init, in the order of the protocol.
+    pub(super) theirs: Vec<OwnedFd>,
+}
+
 /// Our end of a terminal.
 #[derive(Debug)]
 pub(super) struct Master(AsyncFd<OwnedFd>);
@@ -69,6 +77,20 @@ pub(super) fn pipes(devices: &Devices) -> io::Result<Stdio> {
         output,
         terminal: None,
         theirs: vec![their_stdin, their_stdout, their_stderr],
+    })
+}
+
+/// Two pipes, for a connection. Nobody opens these by a name, and of their size there are many.
+pub(super) fn connection() -> io::Result<Pipes> {
+    let (their_input, our_input) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (our_output, their_output) = pipe_with(PipeFlags::CLOEXEC)?;
+    for end in [&our_input, &our_output] {
+        rustix::io::ioctl_fionbio(end, true)?;
+    }
+    Ok(Pipes {
+        input: PipeInput(Some(pipe::Sender::from_owned_fd(our_input)?)),
+        output: LocalOutput::of_pipe(pipe::Receiver::from_owned_fd(our_output)?),
+        theirs: vec![their_input, their_output],
     })
 }
 
@@ -168,7 +190,7 @@ impl AsyncWrite for TerminalInput {
 }
 
 /// Input of a pipe. Shutting it down closes it, which is how a pipe ends.
-struct PipeInput(Option<pipe::Sender>);
+pub(super) struct PipeInput(Option<pipe::Sender>);
 
 impl AsyncWrite for PipeInput {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {

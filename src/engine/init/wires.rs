@@ -11,10 +11,13 @@ use coracle_init::{FromInit, ToInit};
 use futures::stream::{BoxStream, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::timeout;
 use tokio_util::io::ReaderStream;
 use tokio_util::sync::PollSender;
+use tokio_util::task::TaskTracker;
 
 use super::handshake;
 use super::processes::Processes;
@@ -34,24 +37,36 @@ const READ_BYTES: usize = 512;
 pub(super) struct Parcel {
     pub(super) bytes: Vec<u8>,
     pub(super) descriptors: Vec<OwnedFd>,
+    /// Given up once it is sent.
+    pub(super) place: Option<OwnedSemaphorePermit>,
 }
 
 /// Where frames to the init are left.
 #[derive(Clone, Debug)]
-pub(super) struct Outbox(mpsc::Sender<Parcel>);
+pub(super) struct Outbox {
+    sender: mpsc::Sender<Parcel>,
+    /// Of those who wait for room with what they have promised to say.
+    tasks: TaskTracker,
+    runtime: Handle,
+}
 
 pub(super) type Queue = mpsc::Receiver<Parcel>;
 
-pub(super) fn outbox() -> (Outbox, Queue) {
+pub(super) fn outbox(tasks: &TaskTracker) -> (Outbox, Queue) {
     let (sender, queue) = mpsc::channel(PARCELS_PENDING_MAX);
-    (Outbox(sender), queue)
+    (Outbox { sender, tasks: tasks.clone(), runtime: Handle::current() }, queue)
 }
 
 impl Outbox {
     /// Waits for room. Cancel safe: what was not taken is not sent.
     pub(super) async fn send(&self, parcel: Parcel) -> Result<(), EngineError> {
+        self.reserve().await.map(|room| room.send(parcel))
+    }
+
+    /// Room for one, once there is some. Cancel safe.
+    pub(super) async fn reserve(&self) -> Result<mpsc::Permit<'_, Parcel>, EngineError> {
         let gone = |_| EngineError::Gone { reason: "its first process does not listen any more".to_owned() };
-        self.0.send(parcel).await.map_err(gone)
+        self.sender.reserve().await.map_err(gone)
     }
 
     /// As [`Outbox::send`], for a frame without descriptors.
@@ -71,12 +86,17 @@ impl Outbox {
 
     /// For whoever has to poll.
     pub(super) fn poll_sender(&self) -> PollSender<Parcel> {
-        PollSender::new(self.0.clone())
+        PollSender::new(self.sender.clone())
     }
 
-    /// Never waits; for what may be lost.
-    pub(super) fn try_say(&self, frame: &ToInit<'_>) {
-        drop(self.0.try_send(encoded(frame)));
+    /// Never waits, and is not lost: without room a task waits for it, until nobody talks to the init any more. For what
+    /// is said once of a program or a listener, so that there are no more of these tasks than of them.
+    pub(super) fn promise(&self, frame: &ToInit<'_>) {
+        if let Err(TrySendError::Full(parcel)) = self.sender.try_send(encoded(frame)) {
+            let sender = self.sender.clone();
+            // Also where something is dropped that runs on no runtime any more.
+            self.tasks.spawn_on(async move { sender.send(parcel).await.unwrap_or_default() }, &self.runtime);
+        }
     }
 }
 
@@ -172,7 +192,8 @@ async fn write_bytes(writer: &mut Pin<Box<dyn AsyncWrite + Send>>, parcel: Parce
     writer.flush().await
 }
 
-async fn write_to_socket(socket: &UnixStream, Parcel { bytes, descriptors }: Parcel) -> io::Result<()> {
+async fn write_to_socket(socket: &UnixStream, parcel: Parcel) -> io::Result<()> {
+    let Parcel { bytes, descriptors, place: _place } = parcel;
     let borrowed: Vec<_> = descriptors.iter().map(OwnedFd::as_fd).collect();
     let (mut rest, mut with) = (bytes.as_slice(), borrowed.as_slice());
     while !rest.is_empty() {

@@ -1,6 +1,7 @@
 //! What a container is created with so that programs can be started in it, and how its init is met.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,11 +10,11 @@ use bollard::models::{
 };
 use bytes::Bytes;
 use futures::future::ready;
-use futures::stream::StreamExt as _;
+use futures::stream::{BoxStream, StreamExt as _};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::{FOLDER, Guide, LABEL_ROOM, MEET_DEADLINE, undelivered};
+use super::{FOLDER, FORWARDS, Guide, LABEL_FORWARD, LABEL_ROOM, MEET_DEADLINE, undelivered};
 use crate::engine::docker::client::Client;
 use crate::engine::docker::config::{LaunchConfig, Mode};
 use crate::engine::docker::events::Fate;
@@ -25,11 +26,23 @@ use crate::ids::ContainerId;
 /// What one container is created with.
 pub(in crate::engine::docker) enum Way {
     /// As it is configured: the engine's exec starts programs.
-    Exec,
+    Exec(Spare),
     /// With an init that meets us in a room.
     Socket(Room),
     /// With an init out of a volume, which is talked to over its own input and output.
     Attach(Attachment),
+}
+
+/// An init that lies ready in a container whose programs the engine starts, for what an exec cannot do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::engine::docker) enum Spare {
+    /// It is not needed.
+    #[default]
+    None,
+    /// It is in this volume.
+    Volume(String),
+    /// There should be one; why there is none.
+    Missing(String),
 }
 
 /// An init at the end of an attached stream.
@@ -49,7 +62,7 @@ impl Way {
         host: &mut HostConfig,
     ) {
         let (mount, arguments) = match self {
-            Self::Exec => return,
+            Self::Exec(spare) => return spare.fit(body, host),
             Self::Socket(room) => {
                 body.labels.get_or_insert_default().insert(LABEL_ROOM.to_owned(), room.name().to_owned());
                 // Not a `Binds`: the engine would make a folder of its own where it does not see ours.
@@ -67,17 +80,10 @@ impl Way {
                 // All that programs read and write is in it.
                 let config = Some(HashMap::new());
                 host.log_config = Some(HostConfigLogConfig { typ: Some("none".to_owned()), config });
-                let mount = Mount {
-                    source: Some(attachment.volume.clone()),
-                    typ: Some(MountType::VOLUME),
-                    volume_options: Some(MountVolumeOptions { no_copy: Some(true), ..Default::default() }),
-                    ..Mount::default()
-                };
-                (mount, vec!["--frames".to_owned()])
+                (of_volume(&attachment.volume), vec!["--frames".to_owned()])
             }
         };
-        let mount = Mount { target: Some(FOLDER.to_owned()), read_only: Some(true), ..mount };
-        host.mounts.get_or_insert_default().push(mount);
+        add_folder(mount, host);
         body.entrypoint = Some(std::iter::once(format!("{FOLDER}/init")).chain(arguments).collect());
         // Ours reaps what programs leave behind: the engine's is not needed, unless somebody wants it.
         host.init = config.host.init;
@@ -105,14 +111,13 @@ impl Way {
         let orphan_timeout = orphan_timeout(config);
         let meeting = async {
             match self {
-                Self::Exec => Ok(None),
+                Self::Exec(_) => Ok(None),
                 Self::Socket(room) => Init::meet(room, orphan_timeout, client.tasks()).await.map(Some),
                 Self::Attach(Attachment { streams, .. }) => {
                     let streams = streams.into_inner().unwrap_or_else(PoisonError::into_inner);
                     let (writer, output) =
                         streams.ok_or_else(|| undelivered("it is not attached to".to_owned()))?;
-                    let said = output.filter_map(|piece| ready(piece.map(said).transpose()));
-                    Init::attach(said.boxed(), writer, orphan_timeout, client.tasks()).await.map(Some)
+                    Init::attach(frames(output), writer, orphan_timeout, client.tasks()).await.map(Some)
                 }
             }
         };
@@ -130,6 +135,42 @@ impl Way {
             Err(_) => Err(undelivered("it does not say anything".to_owned())),
         }
     }
+}
+
+impl Spare {
+    /// Puts it there; nothing else about the container changes.
+    fn fit(&self, body: &mut ContainerCreateBody, host: &mut HostConfig) {
+        let label = match self {
+            Self::None => return,
+            Self::Volume(volume) => {
+                add_folder(of_volume(volume), host);
+                FORWARDS.to_owned()
+            }
+            Self::Missing(reason) => reason.clone(),
+        };
+        body.labels.get_or_insert_default().insert(LABEL_FORWARD.to_owned(), label);
+    }
+}
+
+fn of_volume(name: &str) -> Mount {
+    Mount {
+        source: Some(name.to_owned()),
+        typ: Some(MountType::VOLUME),
+        volume_options: Some(MountVolumeOptions { no_copy: Some(true), ..Default::default() }),
+        ..Mount::default()
+    }
+}
+
+fn add_folder(mount: Mount, host: &mut HostConfig) {
+    let mount = Mount { target: Some(FOLDER.to_owned()), read_only: Some(true), ..mount };
+    host.mounts.get_or_insert_default().push(mount);
+}
+
+/// What an init at the end of an attached stream says.
+pub(in crate::engine::docker) fn frames(
+    output: BoxStream<'static, io::Result<Output>>,
+) -> BoxStream<'static, io::Result<Bytes>> {
+    output.filter_map(|piece| ready(piece.map(said).transpose())).boxed()
 }
 
 /// Frames; an init says little on its error output.
