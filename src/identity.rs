@@ -35,10 +35,11 @@ pub struct Restrictions {
     pub no_agent_forwarding: bool,
     /// No forwarding of X11.
     pub no_x11_forwarding: bool,
-    /// Only these may be dialled, as `host:port` where either may be `*` (`permitopen=`); `None`: any.
-    pub permit_open: Option<Vec<String>>,
-    /// Only these may be listened on, as `[host:]port` (`permitlisten=`); `None`: any.
-    pub permit_listen: Option<Vec<String>>,
+    /// Only what is in every one of these lists may be dialled, as `host:port` where either may be `*` (`permitopen=`): a
+    /// list from each proof that has one.
+    pub permit_open: Vec<Vec<String>>,
+    /// Only what is in every one of these lists may be listened on, as `host:port` (`permitlisten=`).
+    pub permit_listen: Vec<Vec<String>>,
 }
 
 impl Identity {
@@ -130,11 +131,13 @@ impl Restrictions {
     }
 }
 
-fn both(one: Option<Vec<String>>, two: Option<Vec<String>>) -> Option<Vec<String>> {
-    match (one, two) {
-        (Some(one), Some(two)) => Some(one.into_iter().filter(|entry| two.contains(entry)).collect()),
-        (one, two) => one.or(two),
+fn both(mut one: Vec<Vec<String>>, two: Vec<Vec<String>>) -> Vec<Vec<String>> {
+    for list in two {
+        if !one.contains(&list) {
+            one.push(list);
+        }
     }
+    one
 }
 
 #[cfg(test)]
@@ -149,7 +152,7 @@ mod tests {
             ..Restrictions::default()
         };
         let open = |list: &[&str]| Restrictions {
-            permit_open: Some(list.iter().map(ToString::to_string).collect()),
+            permit_open: vec![list.iter().map(ToString::to_string).collect()],
             ..Restrictions::default()
         };
 
@@ -159,7 +162,7 @@ mod tests {
         assert_eq!(forced("true").and(forced("false")), None);
         assert_eq!(
             open(&["a:1", "b:2"]).and(open(&["b:2"])).unwrap().permit_open,
-            Some(vec!["b:2".to_owned()])
+            [open(&["a:1", "b:2"]).permit_open, open(&["b:2"]).permit_open].concat()
         );
     }
 }

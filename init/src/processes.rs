@@ -219,10 +219,10 @@ impl Processes {
         self.relays().filter_map(|(_, relay)| relay.next_look()).chain(verdicts).min()
     }
 
-    /// Nobody cares for a program's streams any more.
+    /// Nobody cares for a program's streams any more. Input that has come still gets there.
     pub(crate) fn release(&mut self, number: u32) {
         if let Some(process) = self.served.get_mut(&number) {
-            process.relay = None;
+            process.relay = process.relay.take().and_then(Relay::release);
         }
         self.forget_if_done(number);
     }

@@ -26,6 +26,8 @@ pub(crate) struct Relay {
     waiting: Queue,
     window: Window,
     has_ended: bool,
+    /// Nobody reads the outputs, or writes more input.
+    is_released: bool,
     is_terminal: bool,
     stdout: Option<Outlet>,
     stderr: Option<Outlet>,
@@ -72,6 +74,7 @@ impl Relay {
             waiting: Queue::default(),
             window: Window::new(),
             has_ended: false,
+            is_released: false,
             is_terminal: false,
             stdout: Some(outlet(stdout)),
             stderr: stderr.map(outlet),
@@ -115,8 +118,20 @@ impl Relay {
         }
     }
 
+    /// Nobody cares for the outputs any more, and there is no more input. What has come of that still gets there; what is
+    /// left for that is told.
+    pub(crate) fn release(self) -> Option<Self> {
+        let is_done = self.is_terminal || self.stdin.is_none() || self.waiting.is_empty();
+        let released =
+            Self { stdout: None, stderr: None, linger: None, has_ended: true, is_released: true, ..self };
+        (!is_done).then_some(released)
+    }
+
     /// Input for the program.
     pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+        if self.is_released {
+            return Ok(());
+        }
         if self.has_ended {
             return Err(Malformed("there is more standard input after its end"));
         }
@@ -315,6 +330,33 @@ mod tests {
         assert_eq!(ends, [OutputStream::Stderr, OutputStream::Stdout]);
         assert!(relay.is_done());
         assert!(writer.write_all(b"x").is_err());
+    }
+
+    #[test]
+    fn what_was_sent_before_the_release_still_gets_there() {
+        let (_from_init, to_server) = std::io::pipe().unwrap();
+        let (to_init, _server) = std::io::pipe().unwrap();
+        let mut connection = Connection::on_streams(to_init.into(), to_server.into(), Instant::now());
+        let (mut relay, [stdin, stdout]) = Relay::on_two_pipes().unwrap();
+        let (sent, mut read) = (vec![7; 100_000], Vec::new());
+        relay.feed(&sent).unwrap();
+        relay.write_input(1, &mut connection);
+
+        let mut released = relay.release().expect("some is on its way");
+        released.feed(b"late").unwrap();
+        assert!(released.is_done(), "nobody waits for output");
+        assert!(std::fs::File::from(stdout).write_all(b"x").is_err());
+        let mut program = std::fs::File::from(stdin);
+        while released.input().is_some() {
+            let mut piece = vec![0; 50_000];
+            let count = program.read(&mut piece).unwrap();
+            read.extend_from_slice(&piece[..count]);
+            released.write_input(1, &mut connection);
+        }
+        program.read_to_end(&mut read).unwrap();
+
+        assert!(read == sent, "{} bytes", read.len());
+        assert!(released.release().is_none());
     }
 
     #[test]

@@ -207,13 +207,13 @@ impl KeyOptions {
             "environment" => self.set_environment(name, &value)?,
             "permitopen" => {
                 let permit = permit(name, &value, &value)?;
-                push(self.restrictions.permit_open.get_or_insert_default(), name, permit, PERMITS_MAX)?;
+                push(only(&mut self.restrictions.permit_open), name, permit, PERMITS_MAX)?;
             }
             "permitlisten" => {
                 // A port alone may be listened on at any address.
                 let spelled_out = if value.contains(':') { value.clone() } else { format!("*:{value}") };
                 let permit = permit(name, &value, &spelled_out)?;
-                push(self.restrictions.permit_listen.get_or_insert_default(), name, permit, PERMITS_MAX)?;
+                push(only(&mut self.restrictions.permit_listen), name, permit, PERMITS_MAX)?;
             }
             // Nobody gets a tunnel device here, so there is none to choose.
             _ => {
@@ -303,6 +303,12 @@ fn once<T>(place: &mut Option<T>, name: &'static str, value: T) -> Result<(), Op
         None => Ok(()),
         Some(_) => Err(OptionError::Repeated(name)),
     }
+}
+
+/// The list of one line, of which there is one at most.
+fn only(lists: &mut Vec<Vec<String>>) -> &mut Vec<String> {
+    let list = lists.pop().unwrap_or_default();
+    lists.push_mut(list)
 }
 
 fn push<T>(list: &mut Vec<T>, name: &'static str, value: T, max: usize) -> Result<(), OptionError> {

@@ -30,8 +30,8 @@ fn every_option_of_sshd_is_understood_in_any_letter_case() {
         options.restrictions,
         Restrictions {
             force_command: Some("echo \"a, b\"".to_owned()),
-            permit_open: Some(vec!["host:80".to_owned(), "[::1]:*".to_owned()]),
-            permit_listen: Some(vec!["*:8080".to_owned(), "localhost:22".to_owned()]),
+            permit_open: vec![vec!["host:80".to_owned(), "[::1]:*".to_owned()]],
+            permit_listen: vec![vec!["*:8080".to_owned(), "localhost:22".to_owned()]],
             ..Restrictions::all()
         }
     );

@@ -148,6 +148,15 @@ impl Config {
         }
         warnings.extend(self.warm_warning());
         warnings.extend(self.policy.warnings());
+        warnings.extend(self.profiles.iter().flat_map(|(name, profile)| {
+            let ways = profile.policy.forwards_in_vain_under(&self.policy);
+            ways.map(move |way| {
+                format!(
+                    "`policy.forwarding.{way}` of the profile `{}` gives nothing: it is not enabled in `policy` outside of it",
+                    name.as_str()
+                )
+            })
+        }));
         let off = self.policy.off();
         if (docker.disable_shell || off.shell)
             && (docker.disable_command || off.command)

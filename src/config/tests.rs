@@ -68,7 +68,7 @@ fn a_profile_that_does_not_go_with_what_is_outside_of_it_is_named_with_its_line(
 
 #[test]
 fn every_error_names_its_place_and_what_was_expected() {
-    for (text, place, expected) in [
+    assert_errors(&[
         ("ssh: 3", "1:6", "expected a section"),
         ("- ssh", "1:1", "expected a section"),
         ("ssh:\n  hostKeys: key", "2:13", "expected a list"),
@@ -130,12 +130,39 @@ fn every_error_names_its_place_and_what_was_expected() {
         ("log: {}\nlog: {}", "2:1", "set twice"),
         ("log: {}\n---\nlog: {}", "3:1", "a second document"),
         ("log: *unknown", "1:6", ""),
-    ] {
+    ]);
+    assert!(error(b"log: {}\n# \xff").starts_with("c.yaml:2:3: expected UTF-8"));
+}
+
+/// F8
+#[test]
+fn errors_about_forwarding_do_so_too() {
+    assert_errors(&[
+        ("policy:\n  forwarding: {local: {permitOpen: []}}", "2:36", "an empty list permits nothing"),
+        ("policy:\n  forwarding: {local: {permitOpen: ['db:0']}}", "2:37", "from 1 to 65535"),
+        ("policy:\n  forwarding: {local: {permitOpen: ['::1:80']}}", "2:37", "stands in brackets"),
+        ("policy:\n  forwarding: {local: {permitopen: [db:1]}}", "2:24", "did you mean `permitOpen`?"),
+        ("policy:\n  forwarding: {local: enabled}", "2:23", "did you mean `enable`?"),
+        ("policy:\n  forwarding:\n    remote: {permitListen: [70000]}", "3:29", "from 0 to 65535"),
+        ("policy:\n  forwarding: {remote: [8080]}", "2:24", "expected a single value"),
+        ("policy:\n  forwarding: {socket: {permitPaths: [tmp]}}", "2:39", "it is not absolute"),
+        ("policy:\n  forwarding: {agent: true}", "2:23", "expected `enable`, `disable`"),
+        ("policy:\n  forwarding: {x12: enable}", "2:16", "did you mean `x11`?"),
+        (
+            "profiles:\n  a: {policy: {forwarding: {local: {permitOpen: [x]}}}}",
+            "2:50",
+            "expected `host:port`",
+        ),
+    ]);
+}
+
+/// Texts, the places of what is wrong with them, and words of what was expected there.
+fn assert_errors(cases: &[(&str, &str, &str)]) {
+    for (text, place, expected) in cases {
         let error = error(text);
         assert!(error.starts_with(&format!("c.yaml:{place}: ")), "{text:?} wanted {place}: {error}");
         assert!(error.contains(expected), "{text:?} wanted {expected:?}: {error}");
     }
-    assert!(error(b"log: {}\n# \xff").starts_with("c.yaml:2:3: expected UTF-8"));
 }
 
 /// Y7
@@ -355,4 +382,17 @@ fn a_file_that_cannot_be_a_configuration_is_named() {
     let large = folder.path().join("large.yaml");
     std::fs::write(&large, " ".repeat(2 << 20)).unwrap();
     assert!(matches!(load(&large), Err(ConfigError::TooLarge { .. })));
+}
+
+#[test]
+fn what_a_profile_enables_in_vain_is_pointed_at() {
+    let warnings = |outside: &str| {
+        let profile = "profiles: {lab: {policy: {forwarding: {local: enable, agent: disable}}}}";
+        read(&format!("policy: {{forwarding: {{{outside}}}}}\n{profile}")).warnings()
+    };
+    let in_vain = |warning: &String| warning.contains("`policy.forwarding.local` of the profile `lab`");
+
+    assert_eq!(warnings("").iter().filter(|warning| in_vain(warning)).count(), 1);
+    assert!(!warnings("").iter().any(|warning| warning.contains("agent")));
+    assert!(!warnings("local: {permitOpen: ['db:1']}").iter().any(in_vain));
 }

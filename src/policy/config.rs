@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::command::CommandPattern;
 use super::filter::{Filter, SignalName, SubsystemName};
+use super::forward_config::ForwardingConfig;
 use super::name::NamePattern;
 use crate::value::{Section, section, written_as_text};
 
@@ -43,6 +44,10 @@ pub struct PolicyConfig {
     /// Signals, by name, without `SIG`.
     #[serde(deserialize_with = "section")]
     pub signals: Filter<SignalName>,
+    /// Forwarding of ports, sockets, the agent and X11, inside the container. Unlike all else it has to be enabled, in the
+    /// outermost policy.
+    #[serde(deserialize_with = "section")]
+    pub forwarding: ForwardingConfig,
     /// Runs instead of whatever is asked for, which it finds in `SSH_ORIGINAL_COMMAND`. `internal-sftp` stands for the
     /// subsystem `sftp`. Empty: none.
     pub force_command: ForceCommand,
@@ -101,6 +106,14 @@ impl PolicyConfig {
             })
         });
         doubtful.collect()
+    }
+
+    /// The ways to forward that are enabled here and not in the policy outside of it.
+    pub fn forwards_in_vain_under<'a>(
+        &'a self,
+        outermost: &'a Self,
+    ) -> impl Iterator<Item = &'static str> + 'a {
+        self.forwarding.in_vain_under(&outermost.forwarding)
     }
 
     /// Which of the three ways to run something it switches off.

@@ -12,7 +12,11 @@ mod env;
 mod filter;
 mod force;
 mod forward;
+mod forward_config;
+mod glob;
+mod literal;
 mod name;
+mod place;
 mod rules;
 
 use std::net::SocketAddr;
@@ -25,7 +29,9 @@ pub use config::{EnvConfig, ForceCommand, PolicyConfig, Switch};
 pub use env::EnvRules;
 pub use filter::{Filter, Mode, Pattern, SignalName, SubsystemName};
 pub use forward::{DialPermit, ListenPermit, decide_agent, decide_dial, decide_display, decide_listen};
+pub use forward_config::{Dialling, ForwardingConfig, Listening, Patterns, Sockets};
 pub use name::NamePattern;
+pub use place::{DialPattern, ListenPattern, PathPattern};
 pub use rules::{Offer, Rules};
 
 /// What a client asks to start (RFC 4254 §6.5), with all it said on the channel before.
@@ -83,6 +89,25 @@ pub enum Denied {
     /// A policy does not permit it.
     #[error("the policy does not permit this {0} request")]
     AgainstPolicy(&'static str),
+    /// A policy does not permit to forward it.
+    #[error("the policy does not permit {0}")]
+    ByPolicy(String),
+    /// The key, the certificate, or another proof does not permit to forward it.
+    #[error("the key or certificate does not permit {0}")]
+    ByProof(String),
+    /// It is out of reach unless the policy names it.
+    #[error(
+        "the policy does not permit {0}: a link-local address, or one of many, has to be named in the outermost `permitOpen`"
+    )]
+    Neighbour(String),
+    /// Nothing of the kind is passed on.
+    #[error("nobody is permitted {what}: {fault}")]
+    Unsound {
+        /// What was asked for.
+        what: String,
+        /// What is wrong with it.
+        fault: &'static str,
+    },
     /// No such subsystem is configured.
     #[error("there is no subsystem {0:?}")]
     NoSuchSubsystem(String),

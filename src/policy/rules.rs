@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::config::PolicyConfig;
 use super::env::EnvRules;
+use super::forward_config::{ForwardingConfig, Word};
 use super::{Denied, Start};
 use crate::engine::Signal;
 use crate::identity::Identity;
@@ -46,7 +47,8 @@ impl Rules {
     pub fn narrowed_by(&self, layer: &PolicyConfig) -> Self {
         let mut narrowed = self.clone();
         let says_nothing = *layer == PolicyConfig::default();
-        if !says_nothing && !self.layers.iter().any(|known| **known == *layer) {
+        // The outermost layer counts also where it says nothing: it does not permit to forward.
+        if self.layers.is_empty() || !says_nothing && !self.layers.iter().any(|known| **known == *layer) {
             narrowed.layers.push(Arc::new(layer.clone()));
         }
         narrowed
@@ -80,7 +82,27 @@ impl Rules {
     /// Whether anything can be forwarded at all, whoever it is.
     #[must_use]
     pub fn may_forward(&self) -> bool {
-        false
+        self.forwards(ForwardingConfig::local, |_| true)
+            || self.forwards(ForwardingConfig::remote, |_| true)
+            || self.forwards(ForwardingConfig::socket, |_| true)
+            || self.forwards(ForwardingConfig::agent, |()| true)
+            || self.forwards(ForwardingConfig::x11, |()| true)
+    }
+
+    /// Whether every layer permits what `fits` a pattern, of the way to forward that `word` is about. The outermost one
+    /// has to say so.
+    pub(super) fn forwards<'a, T: 'a>(
+        &'a self,
+        word: impl Fn(&'a ForwardingConfig) -> Word<'a, T>,
+        fits: impl Fn(&T) -> bool,
+    ) -> bool {
+        self.outermost_forwarding().is_some_and(|outermost| word(outermost).permits(&fits))
+            && self.layers.iter().all(|layer| word(&layer.forwarding).spares(&fits))
+    }
+
+    /// What the outermost layer says about forwarding.
+    pub(super) fn outermost_forwarding(&self) -> Option<&ForwardingConfig> {
+        self.layers.first().map(|layer| &layer.forwarding)
     }
 
     pub(super) fn offer(&self) -> &Offer {

@@ -170,6 +170,12 @@ impl Pool {
         self.edition
     }
 
+    /// Whether a connection has a container that its sessions share.
+    #[must_use]
+    pub fn serves_connections(&self) -> bool {
+        self.tenure.mode != Mode::Session
+    }
+
     /// Whether containers stay when they are given back: what runs in them has to be ended by itself then.
     #[must_use]
     pub fn keeps_containers(&self) -> bool {

@@ -15,8 +15,11 @@ use super::budget::{Budget, InFlight, cost};
 /// long stream that is always a little behind does not pile up.
 const SEGMENT_BYTES: u64 = 64 << 20;
 
-/// Read back from disk in one go.
+/// Read back from disk in one go, while there is room for it in memory.
 const READ_BACK_BYTES: u64 = 1 << 20;
+
+/// Read back from disk in one go where there is none.
+const READ_BACK_BYTES_FEW: u64 = 32 << 10;
 
 /// A queue of bytes.
 #[derive(Debug)]
@@ -55,19 +58,16 @@ impl Backlog {
         let mut to_disk = Vec::new();
         for chunk in chunks {
             // Once something waits on disk, all that follows must queue behind it.
-            let fits = self.memory_cost + cost(chunk.len()) <= self.budget.memory_bytes();
-            if self.segments.is_empty() && to_disk.is_empty() && fits {
-                self.keep(chunk.bytes().clone());
+            let cost = cost(chunk.len());
+            let fits = self.memory_cost + cost <= self.budget.memory_bytes();
+            if self.segments.is_empty() && to_disk.is_empty() && fits && self.budget.keep(cost) {
+                self.memory_cost += cost;
+                self.memory.push_back(chunk.bytes().clone());
             } else {
                 to_disk.push(chunk);
             }
         }
         if to_disk.is_empty() { Ok(()) } else { self.spill(to_disk).await }
-    }
-
-    fn keep(&mut self, chunk: Bytes) {
-        self.memory_cost += cost(chunk.len());
-        self.memory.push_back(chunk);
     }
 
     /// The next bytes, if any. They stay until [`Backlog::advance`]. Not cancel safe.
@@ -79,7 +79,10 @@ impl Backlog {
             if segment.read == segment.written {
                 self.segments.pop_front();
             }
-            self.keep(chunk);
+            let cost = cost(chunk.len());
+            self.budget.must_keep(cost);
+            self.memory_cost += cost;
+            self.memory.push_back(chunk);
         }
         Ok(self.memory.front().cloned())
     }
@@ -89,19 +92,19 @@ impl Backlog {
         if let Some(front) = self.memory.front_mut() {
             let before = cost(front.len());
             let _taken = front.split_to(count.min(front.len()));
-            if front.is_empty() {
+            let after = if front.is_empty() { 0 } else { cost(front.len()) };
+            if after == 0 {
                 self.memory.pop_front();
-                self.memory_cost -= before;
-            } else {
-                self.memory_cost -= before - cost(front.len());
             }
+            self.memory_cost -= before - after;
+            self.budget.unkeep(before - after);
         }
     }
 
     /// Drops everything.
     pub(super) fn discard(&mut self) {
         self.memory.clear();
-        self.memory_cost = 0;
+        self.budget.unkeep(std::mem::take(&mut self.memory_cost));
         self.segments.clear();
     }
 
@@ -131,6 +134,12 @@ impl Backlog {
     }
 }
 
+impl Drop for Backlog {
+    fn drop(&mut self) {
+        self.budget.unkeep(self.memory_cost);
+    }
+}
+
 impl Segment {
     async fn create(budget: &Arc<Budget>) -> io::Result<Self> {
         let directory = budget.directory();
@@ -140,7 +149,8 @@ impl Segment {
 
     async fn read_back(&mut self) -> io::Result<Bytes> {
         let (file, at) = (Arc::clone(&self.file), self.read);
-        let size = usize::try_from((self.written - at).min(READ_BACK_BYTES)).unwrap_or(usize::MAX);
+        let most = if self.budget.has_room(READ_BACK_BYTES) { READ_BACK_BYTES } else { READ_BACK_BYTES_FEW };
+        let size = usize::try_from((self.written - at).min(most)).unwrap_or(usize::MAX);
         let chunk = blocking(move || {
             let mut chunk = BytesMut::zeroed(size);
             file.read_exact_at(&mut chunk, at)?;
@@ -215,6 +225,31 @@ mod tests {
         assert_eq!(take_all(&mut backlog, 2).await, b"again");
         assert!(backlog.segments.is_empty());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the files have no names");
+    }
+
+    /// F5
+    #[tokio::test]
+    async fn what_all_channels_keep_in_memory_is_bounded_and_given_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut first = backlog(Budget::KEPT_BYTES_MAX, 1 << 30, folder.path());
+        let mut second = Backlog::new(Arc::clone(&first.budget));
+        let budget = Arc::clone(&first.budget);
+        let piece: Vec<u8> = (0..=u8::MAX).cycle().take(1 << 20).collect();
+
+        for _ in 0..40 {
+            for backlog in [&mut first, &mut second] {
+                let chunk = chunk(backlog, &piece);
+                backlog.push(vec![chunk]).await.unwrap();
+            }
+        }
+
+        assert!(!budget.has_room(1 << 20));
+        assert!(!first.segments.is_empty() && !second.segments.is_empty());
+        let all = take_all(&mut second, 1 << 20).await;
+        assert!(all == piece.repeat(40), "{} bytes", all.len());
+        first.discard();
+        drop((first, second));
+        assert!(budget.has_room(Budget::KEPT_BYTES_MAX));
     }
 
     #[tokio::test]

@@ -33,6 +33,7 @@ impl Budgets {
             limits: Arc::clone(&self.limits),
             directory: Arc::clone(&self.directory),
             in_flight: AtomicU64::new(0),
+            kept: AtomicU64::new(0),
             spilled: AtomicU64::new(0),
             total_spilled: Arc::clone(&self.total_spilled),
         })
@@ -45,6 +46,7 @@ pub struct Budget {
     limits: Arc<StdinLimits>,
     directory: Arc<Path>,
     in_flight: AtomicU64,
+    kept: AtomicU64,
     spilled: AtomicU64,
     total_spilled: Arc<AtomicU64>,
 }
@@ -54,6 +56,9 @@ impl Budget {
     pub const IN_FLIGHT_BYTES_HIGH: u64 = 8 << 20;
     /// Bytes between the transport and the sessions; past it a channel is ended.
     pub const IN_FLIGHT_BYTES_MAX: u64 = 64 << 20;
+
+    /// Bytes kept in memory for all channels together, however many are forwarded; past it they go to disk.
+    pub const KEPT_BYTES_MAX: u64 = 64 << 20;
 
     /// Bytes kept in memory per channel.
     pub(super) fn memory_bytes(&self) -> u64 {
@@ -81,6 +86,29 @@ impl Budget {
             return None;
         }
         Some(InFlight { bytes: Bytes::copy_from_slice(bytes), cost, budget: Arc::clone(self) })
+    }
+
+    /// Counts bytes that are kept in memory; `false`, and nothing counted, past the bound.
+    pub(super) fn keep(&self, bytes: u64) -> bool {
+        let fits = self.kept.fetch_add(bytes, Ordering::Relaxed) + bytes <= Self::KEPT_BYTES_MAX;
+        if !fits {
+            self.unkeep(bytes);
+        }
+        fits
+    }
+
+    /// Whether so much more could be kept in memory.
+    pub(super) fn has_room(&self, bytes: u64) -> bool {
+        self.kept.load(Ordering::Relaxed) + bytes <= Self::KEPT_BYTES_MAX
+    }
+
+    /// Counts bytes that are kept in memory whatever the bound.
+    pub(super) fn must_keep(&self, bytes: u64) {
+        self.kept.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn unkeep(&self, bytes: u64) {
+        self.kept.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Counts bytes that go to disk; `false`, and nothing counted, past a bound.

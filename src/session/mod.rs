@@ -3,6 +3,7 @@
 mod backlog;
 mod budget;
 pub mod config;
+mod provision;
 mod pump;
 mod stdin;
 
@@ -24,7 +25,8 @@ use crate::pool::{LaunchError, LaunchState};
 
 pub use budget::{Budget, Budgets};
 pub use config::Limits;
-pub use stdin::{Overflow, StdinQueue, StdinSender, stdin_queue};
+pub use provision::{Provided, Provision};
+pub use stdin::{Overflow, Stdin, StdinQueue, StdinSender, stdin_queue};
 
 /// How long a program has after SIGHUP before it is killed, when its channel closes on a live connection.
 const HANG_UP_GRACE: Duration = Duration::from_secs(5);
@@ -50,6 +52,8 @@ pub struct Session {
     pub container: watch::Receiver<LaunchState>,
     /// The client.
     pub client: Arc<dyn Client>,
+    /// What is to be there besides the program.
+    pub provision: Option<Box<dyn Provision>>,
     /// What the client sends to the program.
     pub stdin: StdinQueue,
     /// The terminal's size as the client changes it.
@@ -164,13 +168,23 @@ impl Session {
     /// # Errors
     /// [`SessionError`] when there is no program's status to tell.
     pub async fn run(self) -> Result<ExitStatus, SessionError> {
-        let Self { permit, container, client, stdin, sizes, signals, ending } = self;
+        let Self { permit, container, client, provision, stdin, sizes, signals, ending } = self;
         let (hand_over, stdin_ready) = oneshot::channel();
         let lost = lost(container.clone());
         let program = async {
             let container =
                 await_container(container, client.as_ref(), permit.has_terminal(), &ending).await?;
-            let process = start(container.as_ref(), permit, &ending).await?;
+            let provided = match &provision {
+                None => Provided::default(),
+                Some(provision) => tokio::select! {
+                    provided = provision.provide(&container) => provided,
+                    early = ending.came() => return Err(early),
+                },
+            };
+            if permit.has_terminal() {
+                provided.show(client.as_ref()).await;
+            }
+            let process = start(container.as_ref(), permit, provided, &ending).await?;
             // Fails only after an overflow, which the relay then sees first.
             drop(hand_over.send(process.stdin));
             let controls = pump::Controls { sizes, signals };
@@ -244,9 +258,12 @@ fn show(progress: &PullProgress) -> Bytes {
 async fn start(
     container: &dyn Container,
     permit: Permit,
+    provided: Provided,
     ending: &Ending,
 ) -> Result<crate::engine::Process, SessionError> {
-    let process = container.exec(&permit.redeem()).await?;
+    let mut spec = permit.redeem();
+    provided.add_to(&mut spec.env);
+    let process = container.exec(&spec).await?;
     if ending.channel_closed.is_cancelled() {
         hang_up(process.control.as_ref(), ending).await;
         return Err(SessionError::Closed);

@@ -44,7 +44,8 @@ enum Message {
     End,
 }
 
-type Stdin = Pin<Box<dyn AsyncWrite + Send>>;
+/// What is fed.
+pub type Stdin = Pin<Box<dyn AsyncWrite + Send>>;
 
 /// A queue for one channel of the connection that `budget` belongs to.
 #[must_use]
@@ -89,7 +90,7 @@ impl StdinSender {
 impl StdinQueue {
     /// Feeds the program once there is one. Comes back only when the input cannot be kept: the end of input is not
     /// the end of the session.
-    pub(super) async fn feed(mut self, mut ready: oneshot::Receiver<Stdin>) {
+    pub async fn feed(mut self, mut ready: oneshot::Receiver<Stdin>) {
         let mut stdin: Option<Stdin> = None;
         let mut awaiting = true;
         let mut input = Input::Open;

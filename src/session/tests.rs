@@ -106,6 +106,7 @@ impl Running {
             permit,
             container,
             client: Arc::clone(&client) as Arc<dyn Client>,
+            provision: None,
             stdin: queue,
             sizes: size_receiver,
             signals: signal_receiver,

@@ -1,4 +1,4 @@
-//! A session channel's two ends: russh's write half as a [`Client`], and what the callbacks feed the session with.
+//! A session channel's way to its client: russh's write half as a [`Client`].
 
 use std::io;
 use std::sync::Arc;
@@ -7,61 +7,18 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use russh::server::{Handle, Msg};
 use russh::{ChannelId, ChannelWriteHalf, Sig};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::rescue;
 use super::shared::Shared;
-use crate::engine::{ExitStatus, Signal, Terminal, TerminalSize};
-use crate::session::{Client, SessionError, StdinSender};
+use crate::engine::{ExitStatus, Signal};
+use crate::session::{Client, SessionError};
 
 /// Longest `TERM` that we pass on, in bytes.
 const TERM_BYTES_MAX: usize = 64;
 
 /// Data type code of RFC 4254 §5.2.
 const SSH_EXTENDED_DATA_STDERR: u32 = 1;
-
-/// A channel whose program has not been asked for yet. It is *moved* out of the map when one is, so that a second
-/// request finds nothing.
-pub(super) struct Opening {
-    pub(super) place: OwnedSemaphorePermit,
-    pub(super) write: ChannelWriteHalf<Msg>,
-    pub(super) env: Vec<(String, String)>,
-    pub(super) terminal: Option<Terminal>,
-}
-
-/// A channel whose program runs, is about to, or has ended.
-#[derive(Debug)]
-pub(super) struct Running {
-    pub(super) stdin: StdinSender,
-    pub(super) sizes: watch::Sender<TerminalSize>,
-    pub(super) signals: mpsc::Sender<Signal>,
-    pub(super) closed: CancellationToken,
-    pub(super) overflowed: CancellationToken,
-    /// Cancelled once the client was told how the program ended.
-    pub(super) over: CancellationToken,
-    pub(super) has_terminal: bool,
-}
-
-/// A channel of this connection.
-pub(super) enum Slot {
-    Opening(Opening),
-    Running(Running),
-}
-
-impl Slot {
-    /// Whether its session has ended and said so.
-    pub(super) fn is_over(&self) -> bool {
-        matches!(self, Self::Running(running) if running.over.is_cancelled())
-    }
-}
-
-impl Drop for Running {
-    /// The session has its own life; it must hear that its channel is gone, however that came.
-    fn drop(&mut self) {
-        self.closed.cancel();
-    }
-}
 
 /// The client's end of one channel.
 pub(super) struct ChannelClient {

@@ -1,7 +1,6 @@
 //! russh's callbacks in our words. They run in the one loop that serves the whole connection, so each of them asks
 //! `auth` or `policy`, answers at once and leaves the work to a task.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use russh::keys::Certificate;
@@ -11,12 +10,16 @@ use russh::server::{
 use russh::{Channel, ChannelId, ChannelOpenFailure, Pty, Sig};
 use tokio::sync::{Semaphore, oneshot};
 
-use super::channel::{Opening, Running, Slot, from_russh, sane_term};
+use super::channel::{from_russh, sane_term};
+use super::dial::{self, Call};
+use super::doors::{self, DisplayRequest};
+use super::listen::{Asker, Listeners};
 use super::login::{Admitted, Desk};
 use super::owner::container_for;
 use super::program::Program;
 use super::shared::Shared;
-use crate::engine::{Terminal, TerminalMode, TerminalSize};
+use super::slots::{Opening, Slot, Slots, inlet};
+use crate::engine::{Address, Terminal, TerminalMode, TerminalSize};
 use crate::policy::{self, Start, StartRequest};
 use crate::pool::Moment;
 
@@ -25,7 +28,8 @@ pub(super) struct Connection {
     shared: Arc<Shared>,
     desk: Desk,
     logged_in: Option<oneshot::Sender<Admitted>>,
-    slots: HashMap<ChannelId, Slot>,
+    slots: Slots,
+    listeners: Listeners,
     /// One for each session, held until its task has ended: a client that opens and closes channels faster than
     /// programs can be started and hung up gets no more of them. None before the login.
     places: Arc<Semaphore>,
@@ -41,7 +45,8 @@ impl Connection {
             shared,
             desk,
             logged_in,
-            slots: HashMap::new(),
+            slots: Slots::default(),
+            listeners: Listeners::default(),
             places: Arc::new(Semaphore::new(0)),
             sessions_begun: 0,
         }
@@ -50,15 +55,7 @@ impl Connection {
     /// Decides about a program, answers, and starts a session for it.
     fn start(&mut self, id: ChannelId, start: Start, russh: &mut Russh) -> Result<(), russh::Error> {
         let Some(admitted) = self.desk.admitted().cloned() else { return russh.channel_failure(id) };
-        let opening = match self.slots.remove(&id) {
-            Some(Slot::Opening(opening)) => opening,
-            // A second program on the channel: RFC 4254 §6.5 allows one.
-            Some(running) => {
-                self.slots.insert(id, running);
-                return russh.channel_failure(id);
-            }
-            None => return russh.channel_failure(id),
-        };
+        let Some(opening) = self.slots.take_opening(id) else { return russh.channel_failure(id) };
         let (client, server) = (self.shared.client, self.shared.server);
         let (env, terminal) = (opening.env.clone(), opening.terminal.clone());
         let request = StartRequest { start, env, terminal, client, server };
@@ -79,18 +76,19 @@ impl Connection {
         russh.channel_success(id)
     }
 
-    fn opening(&mut self, id: ChannelId) -> Option<&mut Opening> {
-        match self.slots.get_mut(&id) {
-            Some(Slot::Opening(opening)) => Some(opening),
-            _ => None,
+    /// Decides about a channel for whoever is to be dialled.
+    async fn dial(&mut self, call: Call) {
+        self.slots.sweep();
+        let id = call.channel.id();
+        if let Some(inlet) = call.begin(&self.shared, self.desk.admitted()).await {
+            self.slots.insert(id, Slot::Forward(inlet));
         }
     }
 
-    fn running(&self, id: ChannelId) -> Option<&Running> {
-        match self.slots.get(&id) {
-            Some(Slot::Running(running)) => Some(running),
-            _ => None,
-        }
+    async fn listen(&mut self, kind: &'static str, at: Option<Address>, russh: &mut Russh) -> Option<u16> {
+        let admitted = self.desk.admitted();
+        let asker = Asker { shared: &self.shared, admitted, handle: russh.handle() };
+        self.listeners.begin(asker, kind, at).await
     }
 }
 
@@ -159,14 +157,13 @@ impl Handler for Connection {
         reply: ChannelOpenHandle,
         _russh: &mut Russh,
     ) -> Result<(), Self::Error> {
-        // Where we close first, russh forgets the channel at once and never tells of the client's own close.
-        self.slots.retain(|_, slot| !slot.is_over());
+        self.slots.sweep();
         if self.desk.admitted().is_none() || self.shared.services.drain.begun.is_cancelled() {
             reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
         } else if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             // Without a read half russh never waits for us; input arrives in `data`.
             let (_, write) = channel.split();
-            let opening = Opening { place, write, env: Vec::new(), terminal: None };
+            let opening = Opening { place, write, env: Vec::new(), terminal: None, screen: None };
             self.slots.insert(opening.write.id(), Slot::Opening(opening));
             reply.accept().await;
         } else {
@@ -189,7 +186,7 @@ impl Handler for Connection {
     ) -> Result<(), Self::Error> {
         let admitted = self.desk.admitted();
         let permitted = admitted.is_some_and(|who| who.profile.rules.permits_terminal(&who.identity));
-        let granted = self.opening(id).filter(|_| permitted).is_some_and(|opening| {
+        let granted = self.slots.opening(id).filter(|_| permitted).is_some_and(|opening| {
             opening.terminal.is_none() && {
                 let modes = modes
                     .iter()
@@ -210,7 +207,7 @@ impl Handler for Connection {
         russh: &mut Russh,
     ) -> Result<(), Self::Error> {
         let Some(admitted) = self.desk.admitted().cloned() else { return reply(russh, id, false) };
-        let granted = self.opening(id).is_some_and(|opening| {
+        let granted = self.slots.opening(id).is_some_and(|opening| {
             let accepted = admitted.profile.rules.accepts_variable(name, value, &opening.env);
             if accepted {
                 opening.env.push((name.to_owned(), value.to_owned()));
@@ -245,13 +242,102 @@ impl Handler for Connection {
     async fn x11_request(
         &mut self,
         id: ChannelId,
-        _single_connection: bool,
-        _protocol: &str,
-        _cookie: &str,
-        _screen: u32,
+        only_one: bool,
+        protocol: &str,
+        cookie: &str,
+        screen: u32,
         russh: &mut Russh,
     ) -> Result<(), Self::Error> {
-        russh.channel_failure(id)
+        let request = DisplayRequest { only_one, protocol, cookie };
+        let admitted = self.desk.admitted();
+        let granted =
+            self.slots.opening(id).filter(|opening| opening.screen.is_none()).is_some_and(|opening| {
+                let granted = doors::grant_display(&self.shared, admitted, request);
+                opening.screen = granted.then_some(screen);
+                granted
+            });
+        reply(russh, id, granted)
+    }
+
+    async fn agent_request(&mut self, id: ChannelId, _russh: &mut Russh) -> Result<bool, Self::Error> {
+        let is_opening = self.slots.opening(id).is_some();
+        Ok(is_opening && doors::grant_agent(&self.shared, self.desk.admitted()))
+    }
+
+    async fn channel_open_direct_tcpip(
+        &mut self,
+        channel: Channel<Msg>,
+        host: &str,
+        port: u32,
+        _originator: &str,
+        _originator_port: u32,
+        reply: ChannelOpenHandle,
+        _russh: &mut Russh,
+    ) -> Result<(), Self::Error> {
+        let to = dial::tcp(host, port);
+        self.dial(Call { kind: "direct-tcpip", to, channel, reply }).await;
+        Ok(())
+    }
+
+    async fn channel_open_direct_streamlocal(
+        &mut self,
+        channel: Channel<Msg>,
+        path: &str,
+        reply: ChannelOpenHandle,
+        _russh: &mut Russh,
+    ) -> Result<(), Self::Error> {
+        let to = dial::unix(path);
+        self.dial(Call { kind: "direct-streamlocal", to, channel, reply }).await;
+        Ok(())
+    }
+
+    async fn channel_open_confirmation(
+        &mut self,
+        id: ChannelId,
+        _packet_bytes_max: u32,
+        _window_bytes: u32,
+        _russh: &mut Russh,
+    ) -> Result<(), Self::Error> {
+        self.slots.sweep();
+        // A client may confirm what is open already.
+        if !self.slots.has(id)
+            && let Some(inlet) = self.shared.forwards.openings.confirm(id, || inlet(&self.shared))
+        {
+            self.slots.insert(id, Slot::Forward(inlet));
+        }
+        Ok(())
+    }
+
+    async fn tcpip_forward(
+        &mut self,
+        address: &str,
+        port: &mut u32,
+        russh: &mut Russh,
+    ) -> Result<bool, Self::Error> {
+        let listening = self.listen("tcpip-forward", dial::tcp(address, *port), russh).await;
+        *port = listening.map_or(*port, u32::from);
+        Ok(listening.is_some())
+    }
+
+    async fn cancel_tcpip_forward(
+        &mut self,
+        address: &str,
+        port: u32,
+        _russh: &mut Russh,
+    ) -> Result<bool, Self::Error> {
+        Ok(self.listeners.cancel(dial::tcp(address, port)))
+    }
+
+    async fn streamlocal_forward(&mut self, path: &str, russh: &mut Russh) -> Result<bool, Self::Error> {
+        Ok(self.listen("streamlocal-forward", dial::unix(path), russh).await.is_some())
+    }
+
+    async fn cancel_streamlocal_forward(
+        &mut self,
+        path: &str,
+        _russh: &mut Russh,
+    ) -> Result<bool, Self::Error> {
+        Ok(self.listeners.cancel(dial::unix(path)))
     }
 
     async fn window_change_request(
@@ -264,16 +350,14 @@ impl Handler for Connection {
         russh: &mut Russh,
     ) -> Result<(), Self::Error> {
         let size = TerminalSize::from_client(columns, rows);
-        let granted = match self.slots.get_mut(&id) {
-            Some(Slot::Running(running)) if running.has_terminal => {
-                running.sizes.send_replace(size);
-                true
-            }
-            Some(Slot::Opening(Opening { terminal: Some(terminal), .. })) => {
-                terminal.size = size;
-                true
-            }
-            _ => false,
+        let granted = if let Some(running) = self.slots.running(id).filter(|running| running.has_terminal) {
+            running.sizes.send_replace(size);
+            true
+        } else if let Some(Opening { terminal: Some(terminal), .. }) = self.slots.opening(id) {
+            terminal.size = size;
+            true
+        } else {
+            false
         };
         reply(russh, id, granted)
     }
@@ -283,30 +367,28 @@ impl Handler for Connection {
             .filter(|signal| {
                 self.desk.admitted().is_some_and(|who| who.profile.rules.permits_signal(*signal))
             })
-            .zip(self.running(id))
+            .zip(self.slots.running(id))
             .is_some_and(|(signal, running)| running.signals.try_send(signal).is_ok());
         reply(russh, id, sent)
     }
 
     async fn data(&mut self, id: ChannelId, data: &[u8], _russh: &mut Russh) -> Result<(), Self::Error> {
         self.shared.activity.note();
-        if let Some(running) = self.running(id)
-            && running.stdin.push(data).is_err()
-        {
-            running.overflowed.cancel();
+        if let Some(inlet) = self.slots.inlet(id) {
+            inlet.push(data);
         }
         Ok(())
     }
 
     async fn channel_eof(&mut self, id: ChannelId, _russh: &mut Russh) -> Result<(), Self::Error> {
-        if let Some(running) = self.running(id) {
-            running.stdin.end();
+        if let Some(inlet) = self.slots.inlet(id) {
+            inlet.end();
         }
         Ok(())
     }
 
     async fn channel_close(&mut self, id: ChannelId, _russh: &mut Russh) -> Result<(), Self::Error> {
-        self.slots.remove(&id);
+        self.slots.close(id);
         Ok(())
     }
 }

@@ -1,27 +1,35 @@
 //! The SSH transport and connection protocols (RFC 4253, 4254). The only module that knows russh.
 //!
 //! [`listener`] accepts, [`gate`] lets in, [`connection`] translates russh's callbacks into our words and answers them at once,
-//! [`channel`] is a session's way to its client.
+//! [`channel`] is a session's way to its client, [`tunnel`] a forward's.
 
 mod admission;
+mod caller;
 mod channel;
 pub mod config;
 mod connection;
 mod curfew;
+mod dial;
+mod doors;
+mod forwards;
 mod gate;
 pub mod hostkey;
+mod listen;
 mod listener;
 mod login;
 pub mod network;
 mod owner;
 mod penalties;
+mod permit;
 mod program;
 pub mod proxy_protocol;
 mod rescue;
 mod services;
 mod shared;
+mod slots;
 mod stream;
 mod transport;
+mod tunnel;
 
 pub use admission::ConnectionLimits;
 pub use config::Config;

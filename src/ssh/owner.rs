@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::connection::Connection;
 use super::curfew::{Activity, Call, Clock, Curfew, Notice};
+use super::forwards::Forwards;
 use super::gate::{Arrival, Gate};
 use super::login::Admitted;
 use super::penalties::Suspect;
@@ -166,6 +167,7 @@ fn share(
         notice,
         activity: Activity::begin(),
         sessions: TaskTracker::new(),
+        forwards: Forwards::new(),
     });
     (shared, Reins { container: container_sender, cut: cut_sender, notice: notice_sender })
 }

@@ -8,11 +8,14 @@ use russh::server::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::channel::{ChannelClient, Opening, Running};
+use super::channel::ChannelClient;
+use super::doors;
 use super::login::Admitted;
+use super::permit::permit_lost;
 use super::shared::Shared;
+use super::slots::{Opening, Outlet, Running, inlet};
 use crate::engine::TerminalSize;
-use crate::policy::{self, Permit, StartRequest};
+use crate::policy::{self, Permit, Rules, StartRequest};
 use crate::pool::Lease;
 use crate::session::{self, Ending, Remains, SIGNALS_PENDING_MAX, Session, SessionError};
 
@@ -30,39 +33,41 @@ impl Program {
     /// Starts the session's task.
     pub(super) fn run(self, opening: Opening, shared: &Arc<Shared>, handle: Handle) -> Running {
         let Self { permit, request, admitted, lease } = self;
-        let Opening { place, write, terminal, .. } = opening;
+        let Opening { place, write, terminal, screen, .. } = opening;
         let size = terminal.map_or(TerminalSize::from_client(0, 0), |terminal| terminal.size);
         let (sizes, size_receiver) = watch::channel(size);
         let (signals, signal_receiver) = mpsc::channel(SIGNALS_PENDING_MAX);
-        let (stdin, stdin_queue) = session::stdin_queue(&shared.budget);
-        let closed = shared.over.child_token();
-        let overflowed = CancellationToken::new();
-        let (over, revoked) = (CancellationToken::new(), CancellationToken::new());
+        let (inlet, outlet) = inlet(shared);
+        let Outlet { input, closed, overflowed, over, .. } = outlet;
+        let revoked = CancellationToken::new();
+        let provision = doors::of_program(shared, &admitted, screen, &handle);
         let client = ChannelClient::new(write, handle, closed.clone(), Arc::clone(shared));
         let has_terminal = permit.has_terminal();
         let session = Session {
             permit,
             container: lease.as_ref().map_or_else(|| shared.container.clone(), Lease::state),
             client: Arc::clone(&client) as Arc<dyn session::Client>,
-            stdin: stdin_queue,
+            provision,
+            stdin: input,
             sizes: size_receiver,
             signals: signal_receiver,
             ending: Ending {
-                channel_closed: closed.clone(),
+                channel_closed: closed,
                 remains: remains(&admitted, shared),
                 cut: shared.cut.clone(),
-                overflowed: overflowed.clone(),
+                overflowed,
                 revoked: revoked.clone(),
             },
         };
-        let over_on_drop = over.clone().drop_guard();
-        let running = Running { stdin, sizes, signals, closed, overflowed, over, has_terminal };
+        let running = Running { inlet, sizes, signals, has_terminal };
         let watched = Arc::clone(shared);
         let work = shared.sessions.track_future(async move {
             // A fault of ours must not leave the client waiting for ever.
             let run = AssertUnwindSafe(session.run()).catch_unwind();
             let watch = async {
-                permit_lost(&watched, &admitted, &request).await;
+                let identity = &admitted.identity;
+                let decide = |rules: &Rules| policy::decide(rules, identity, request.clone()).map(drop);
+                permit_lost(&watched, identity, decide).await;
                 revoked.cancel();
                 std::future::pending::<()>().await;
             };
@@ -73,7 +78,7 @@ impl Program {
                 () = watch => Err(SessionError::Closed),
             };
             client.finish(result, has_terminal).await;
-            drop((over_on_drop, place));
+            drop((over, place));
         });
         shared.services.drain.tasks.spawn(async move {
             work.await;
@@ -91,18 +96,4 @@ fn remains(admitted: &Admitted, shared: &Shared) -> Remains {
     } else {
         Remains::Go(shared.over.clone())
     }
-}
-
-/// Waits until the configuration, read again, does not permit what was permitted.
-async fn permit_lost(shared: &Shared, admitted: &Admitted, request: &StartRequest) {
-    let mut current = shared.current.clone();
-    while current.changed().await.is_ok() {
-        let rules = current.borrow_and_update().profiles.rules(&admitted.identity);
-        let Some(rules) = rules else { continue };
-        if let Err(denied) = policy::decide(&rules, &admitted.identity, request.clone()) {
-            tracing::info!(connection = %shared.id, %denied, "a permit is withdrawn");
-            return;
-        }
-    }
-    std::future::pending::<()>().await;
 }

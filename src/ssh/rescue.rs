@@ -1,8 +1,11 @@
 //! Any error → what the client is told. The one such place.
 
 use bytes::Bytes;
+use russh::ChannelOpenFailure;
 
 use super::curfew::Notice;
+use crate::engine::ForwardError;
+use crate::forward::Failure;
 use crate::ids::ConnectionId;
 use crate::session::SessionError;
 
@@ -11,6 +14,29 @@ const REASON_CHARS_MAX: usize = 400;
 
 /// Exit status for whatever is not the program's own doing, as OpenSSH's client uses it.
 pub(super) const EXIT_STATUS_OURS: u32 = 255;
+
+/// Why nothing is forwarded where each session has a container of its own.
+pub(super) const NO_CONTAINER_OF_CONNECTION: &str =
+    "each session has a container of its own, and the connection none";
+
+/// Codes of RFC 4254 §5.1, for reasons in our words.
+const OPEN_CONNECT_FAILED: u32 = 2;
+const OPEN_RESOURCE_SHORTAGE: u32 = 4;
+
+/// Why a channel for a forward is not opened. What a policy does not permit is not told any closer.
+pub(super) fn no_socket(failure: &Failure) -> ChannelOpenFailure {
+    let told = |code| ChannelOpenFailure::Other { code, reason: readable(&failure.to_string()) };
+    match failure {
+        Failure::Socket(ForwardError::Forbidden(_)) => ChannelOpenFailure::AdministrativelyProhibited,
+        Failure::Socket(ForwardError::Exhausted(_)) => told(OPEN_RESOURCE_SHORTAGE),
+        Failure::Socket(ForwardError::Unreachable(_) | ForwardError::Engine(_))
+        | Failure::Launch(_)
+        | Failure::Lost(_)
+        | Failure::TooEarly
+        | Failure::TimedOut(_)
+        | Failure::Over => told(OPEN_CONNECT_FAILED),
+    }
+}
 
 /// The line for the person at the terminal; `None` where nobody is there to read it.
 pub(super) fn line(error: &SessionError, connection: &ConnectionId, has_terminal: bool) -> Option<Bytes> {
@@ -34,7 +60,7 @@ pub(super) fn notice(notice: &Notice) -> Bytes {
 }
 
 /// One line without control characters: the engine's words may hold what an image or a registry put there.
-fn readable(text: &str) -> String {
+pub(super) fn readable(text: &str) -> String {
     let words: Vec<&str> =
         text.split(|letter: char| letter.is_control() || letter == ' ').filter(|w| !w.is_empty()).collect();
     let mut line = words.join(" ");

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::curfew::{Activity, Notice};
+use super::forwards::Forwards;
 use super::penalties::Suspect;
 use super::services::Services;
 use crate::auth::Caller;
@@ -41,6 +42,8 @@ pub(super) struct Shared {
     pub(super) notice: watch::Receiver<Option<Notice>>,
     /// When something was last sent.
     pub(super) activity: Activity,
-    /// The tasks of the sessions that live.
+    /// The tasks of the sessions that live, and of what is forwarded.
     pub(super) sessions: TaskTracker,
+    /// What is forwarded.
+    pub(super) forwards: Forwards,
 }

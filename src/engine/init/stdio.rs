@@ -20,6 +20,11 @@ use super::output::LocalOutput;
 /// What an output's pipe holds, in bytes. The kernel's default is 64 KiB; more lets a program run ahead of us.
 const PIPE_BYTES: usize = 256 << 10;
 
+/// What comes from a socket waits in a pipe of this size, in bytes. The kernel counts in pages and puts up to eight of a
+/// socket's into the place of one: with more the memory of many stalled sockets would be a burden, with the default of
+/// 64 KiB whoever fills the pipe and whoever empties it wake each other all the time.
+const SOCKET_PIPE_BYTES: usize = 128 << 10;
+
 /// The mode of what we make and cannot give to its user.
 const FOR_ANYBODY: Mode = Mode::from_raw_mode(0o666);
 
@@ -87,6 +92,8 @@ pub(super) fn connection() -> io::Result<Pipes> {
     for end in [&our_input, &our_output] {
         rustix::io::ioctl_fionbio(end, true)?;
     }
+    // As above: it may be refused.
+    fcntl_setpipe_size(&our_output, SOCKET_PIPE_BYTES).ok();
     Ok(Pipes {
         input: PipeInput(Some(pipe::Sender::from_owned_fd(our_input)?)),
         output: LocalOutput::of_pipe(pipe::Receiver::from_owned_fd(our_output)?),
