@@ -1,5 +1,6 @@
 //! Holds what is written about the program to the program.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use coracle::config::{self, Config};
@@ -56,4 +57,57 @@ fn the_page_on_configuration_names_every_section() {
     for section in serde_json::to_value(Config::default()).unwrap().as_object().unwrap().keys() {
         assert!(page.contains(&format!("`{section}`")), "`{section}` is not on the page");
     }
+}
+
+#[test]
+fn the_configurations_in_recipes_are_valid() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut count = 0;
+    for page in std::fs::read_dir(top_level("docs/recipes")).unwrap() {
+        let page = page.unwrap().path();
+        let text = std::fs::read_to_string(&page).unwrap();
+        for block in text.split("```yaml config.yaml\n").skip(1) {
+            let file = folder.path().join("config.yaml");
+            std::fs::write(&file, block.split("```").next().unwrap()).unwrap();
+
+            let loaded = config::load(&file);
+
+            assert!(loaded.is_ok(), "{}: {:?}", page.display(), loaded.err());
+            count += 1;
+        }
+    }
+    assert!(count > 0, "no configuration in any recipe");
+}
+
+#[test]
+fn the_page_on_clients_has_what_the_tests_see_and_nothing_else() {
+    let mut folders = vec![top_level("tests/it")];
+    let mut seen = BTreeSet::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.ends_with("harness") {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                // Every `.seen("CLIENT", "FEATURE")`.
+                for call in std::fs::read_to_string(&path).unwrap().split(".seen(").skip(1) {
+                    let mut literals = call.split('"').skip(1).step_by(2).map(str::to_owned);
+                    seen.insert((literals.next().unwrap(), literals.next().unwrap()));
+                }
+            }
+        }
+    }
+    let page = std::fs::read_to_string(top_level("docs/compatibility.md")).unwrap();
+    let table = page.split("<!-- ").nth(1).unwrap();
+
+    let mut written = BTreeSet::new();
+    for row in table.lines().skip(3) {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        if let [_, client, _, features, _] = cells[..] {
+            let features = features.split(", ").map(|feature| feature.replace('`', ""));
+            written.extend(features.map(|feature| (client.to_owned(), feature)));
+        }
+    }
+
+    assert_eq!(written, seen, "run `script/compatibility`");
 }

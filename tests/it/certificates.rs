@@ -34,7 +34,7 @@ fn ssh_keygen(arguments: &[&str], file: &Path) {
 }
 
 /// A fresh key `name` with a certificate by `ca`; `options` are ssh-keygen's.
-fn certify(target: &Target, name: &str, ca: &str, options: &[&str]) -> PathBuf {
+pub(crate) fn certify(target: &Target, name: &str, ca: &str, options: &[&str]) -> PathBuf {
     let key = target.path(name);
     if !key.exists() {
         keygen(&key);
@@ -46,7 +46,7 @@ fn certify(target: &Target, name: &str, ca: &str, options: &[&str]) -> PathBuf {
 }
 
 /// `ssh` as `user` with that key and the certificate beside it, and nothing else.
-fn ssh_with(target: &Target, user: &str, key: &Path, arguments: &[&str]) -> Client {
+pub(crate) fn ssh_with(target: &Target, user: &str, key: &Path, arguments: &[&str]) -> Client {
     let options = target.ssh_options();
     let client = target.keys.client().display().to_string();
     let (host, port) = (target.address.ip().to_string(), target.address.port().to_string());

@@ -1,6 +1,8 @@
 //! Other people's clients: connect, run, copy (D6). OpenSSH's is what all other modules use.
 
-use crate::harness::{MIB, Sshd, Target, TestServer, noise, python, sha256, sha256_of_file};
+use std::path::PathBuf;
+
+use crate::harness::{Client, MIB, Sshd, Target, TestServer, noise, python, sha256, sha256_of_file};
 
 const SIZE: usize = 3 * MIB;
 
@@ -16,6 +18,8 @@ on_both!(
         target.sftp().stdin(batch).output().await.assert_success();
 
         assert_eq!(sha256_of_file(&back), sha256_of_file(&there));
+        target.seen("OpenSSH", "commands");
+        target.seen("OpenSSH", "sftp");
     }
 );
 
@@ -23,15 +27,8 @@ on_both!(
     /// D6
     dropbear_connects_runs_and_copies,
     |target| {
-        let key = target.path("dropbear");
-        let convert = target.program("dropbearconvert").args(["openssh", "dropbear"]);
-        convert.then([target.keys.client(), key.clone()]).output().await.assert_success();
-        let dbclient = |command: &str| {
-            let port = target.address.port().to_string();
-            // `-y -y`: any host key, and none remembered.
-            let client = target.program("dbclient").args(["-y", "-y", "-p", &port, "-i"]).arg(&key);
-            client.env("HOME", target.path("")).then([target.destination().as_str(), command])
-        };
+        let client = dropbear(target).await;
+        let dbclient = |command: &str| client.clone().then([command]);
         let data = noise(SIZE);
 
         let run = dbclient("echo hello; exit 3").output().await;
@@ -41,6 +38,7 @@ on_both!(
         run.assert_code(3).assert_stdout("hello\n");
         assert!(up.assert_success().stdout().starts_with(&sha256(&data)), "{}", up.report());
         assert!(both.assert_success().stdout == data, "{} of {SIZE} bytes, or others", both.stdout.len());
+        target.seen("Dropbear", "commands");
     }
 );
 
@@ -48,29 +46,25 @@ on_both!(
     /// D6
     putty_connects_runs_and_copies,
     |target| {
-        let (key, there, back) = (target.path("client.ppk"), target.path("there"), target.path("back"));
+        let (there, back) = (target.path("there"), target.path("back"));
         std::fs::write(&there, noise(SIZE)).unwrap();
-        let puttygen = target.program("puttygen").arg(target.keys.client()).args(["-O", "private", "-o"]).arg(&key);
-        puttygen.output().await.assert_success();
-        let fingerprint = fingerprint(target).await;
-        let putty = |program: &str| {
-            let port = target.address.port().to_string();
-            let client = target.program(program).args(["-batch", "-hostkey", &fingerprint, "-P", &port, "-i"]).arg(&key);
-            client.env("HOME", target.path(""))
-        };
+        let putty = Putty::of(target).await;
 
-        let run = putty("plink").then([target.destination().as_str(), "echo hello; exit 3"]).output().await;
+        let run = putty.client(target, "plink").then([target.destination().as_str(), "echo hello; exit 3"]).output().await;
         let there_text = there.display().to_string();
-        let up = putty("pscp").then([&there_text, &target.remote("/tmp/f")]).output().await;
+        let up = putty.client(target, "pscp").then([&there_text, &target.remote("/tmp/f")]).output().await;
 
         run.assert_code(3).assert_stdout("hello\n");
         up.assert_success();
         // Each connection has a container of its own: up and down again go by one.
         let batch = target.path("batch");
         std::fs::write(&batch, format!("put {there_text} /tmp/f\nget /tmp/f {}\n", back.display())).unwrap();
-        let copy = putty("psftp").arg("-b").arg(&batch).then([target.destination()]).output().await;
+        let copy = putty.client(target, "psftp").arg("-b").arg(&batch).then([target.destination()]).output().await;
         copy.assert_success();
         assert_eq!(sha256_of_file(&back), sha256_of_file(&there));
+        target.seen("PuTTY", "commands");
+        target.seen("PuTTY", "scp");
+        target.seen("PuTTY", "sftp");
     }
 );
 
@@ -81,6 +75,8 @@ on_both!(
         let output = python(target, "paramiko_copies.py", &[]).output().await;
 
         output.assert_success().assert_stdout("hello\n3\nequal\n");
+        target.seen("paramiko", "commands");
+        target.seen("paramiko", "sftp");
     }
 );
 
@@ -91,8 +87,45 @@ on_both!(
         let output = python(target, "asyncssh_copies.py", &[]).output().await;
 
         output.assert_success().assert_stdout("hello\n3\nequal\nequal\n");
+        target.seen("asyncssh", "commands");
+        target.seen("asyncssh", "scp");
+        target.seen("asyncssh", "sftp");
     }
 );
+
+/// Dropbear's client, which has yet to get its command.
+pub(crate) async fn dropbear(target: &Target) -> Client {
+    let key = target.path("dropbear");
+    let convert = target.program("dropbearconvert").args(["openssh", "dropbear"]);
+    convert.then([target.keys.client(), key.clone()]).output().await.assert_success();
+    let port = target.address.port().to_string();
+    // `-y -y`: any host key, and none remembered.
+    let client = target.program("dbclient").args(["-y", "-y", "-p", &port, "-i"]).arg(&key);
+    client.env("HOME", target.path("")).then([target.destination()])
+}
+
+/// What PuTTY's programs have to be told.
+pub(crate) struct Putty {
+    key: PathBuf,
+    fingerprint: String,
+}
+
+impl Putty {
+    pub(crate) async fn of(target: &Target) -> Self {
+        let key = target.path("client.ppk");
+        let puttygen =
+            target.program("puttygen").arg(target.keys.client()).args(["-O", "private", "-o"]).arg(&key);
+        puttygen.output().await.assert_success();
+        Self { key, fingerprint: fingerprint(target).await }
+    }
+
+    /// One of its programs, which has yet to get its arguments.
+    pub(crate) fn client(&self, target: &Target, program: &str) -> Client {
+        let port = target.address.port().to_string();
+        let client = target.program(program).args(["-batch", "-hostkey", &self.fingerprint, "-P", &port]);
+        client.arg("-i").arg(&self.key).env("HOME", target.path(""))
+    }
+}
 
 /// `SHA256:…` of the Ed25519 host key.
 async fn fingerprint(target: &Target) -> String {

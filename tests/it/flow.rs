@@ -11,7 +11,7 @@ use crate::harness::{
 pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
 
 /// What a server may grow by while it holds a stalled transfer, in a build without optimisation.
-const GROWTH_MAX: usize = 64 * MIB;
+pub(crate) const GROWTH_MAX: usize = 64 * MIB;
 
 on_both!(
     /// D1
@@ -74,7 +74,7 @@ on_both!(
 );
 
 /// Types into a `cat` on a terminal and takes the time until each key comes back.
-async fn keystrokes(typist: &mut Running, count: usize) -> Vec<Duration> {
+pub(crate) async fn keystrokes(typist: &mut Running, count: usize) -> Vec<Duration> {
     let mut echoes = Vec::new();
     for _ in 0..count {
         typist.forget();

@@ -66,8 +66,10 @@ async fn the_sixth_wrong_password_on_a_connection_ends_it() {
     let answers: Vec<_> = answers.lines().collect();
     let (last, before) = answers.split_last().unwrap();
     assert_eq!(*last, "disconnect Too many authentication failures");
-    assert!((5..=6).contains(&before.len()), "{answers:?}");
-    assert!(before[..5].iter().all(|answer| *answer == "failure password,publickey"), "{answers:?}");
+    // Whatever is said until the disconnect gets there is refused without a method left.
+    let (five, late) = before.split_at_checked(5).unwrap_or_else(|| panic!("{answers:?}"));
+    assert!(five.iter().all(|answer| *answer == "failure password,publickey"), "{answers:?}");
+    assert!(late.iter().all(|answer| *answer == "failure "), "{answers:?}");
     let patient = server
         .ssh_answering("alice", "*assword*) echo guess", &["true"])
         .option("NumberOfPasswordPrompts=10")
@@ -75,7 +77,7 @@ async fn the_sixth_wrong_password_on_a_connection_ends_it() {
         .await;
     patient.assert_code(255);
     // The refusal of the sixth comes ahead of the disconnect, and OpenSSH's client asks once more meanwhile.
-    assert!((6..=7).contains(&server.asked().len()), "{}", patient.report());
+    assert!((6..=9).contains(&server.asked().len()), "{}", patient.report());
     assert!(patient.stderr().contains("Too many authentication failures"), "{}", patient.report());
     server.stop().await;
 }

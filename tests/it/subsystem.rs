@@ -51,6 +51,7 @@ on_both!(
 
             assert_eq!(sha256_of_file(&back), sha256_of_file(&source), "{name}");
         }
+        target.seen("OpenSSH", "scp");
         master.close().await;
     }
 );
@@ -76,6 +77,7 @@ on_both!(
         again.assert_success().assert_stdout("");
         assert_eq!(sha256_of_file(&back.join("a/b/file")), sha256_of_file(&tree.join("a/b/file")));
         assert_eq!(std::fs::read(back.join("a b")).unwrap(), b"a name with a blank");
+        target.seen("rsync", "copying");
         master.close().await;
     }
 );
@@ -98,6 +100,8 @@ on_both!(
         target.git_over(&master, &["clone", "-q", &url, &clone_text]).output().await.assert_success();
 
         assert_eq!(sha256_of_file(&clone.join("file")), sha256_of_file(&work.join("file")));
+        target.seen("git", "clone");
+        target.seen("git", "push");
         master.close().await;
     }
 );

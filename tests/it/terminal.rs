@@ -58,6 +58,7 @@ on_both!(
         terminal.resize(120, 50).await;
         terminal.wait_for("resized to 50 120").await;
         terminal.keys(&["C-c"]).await;
+        target.seen("OpenSSH", "terminal");
         terminal.wait_for("[status ").await;
     }
 );

@@ -14,10 +14,10 @@ use super::poll_until;
 use super::target::Log;
 
 /// Long enough for any single step on a slow machine.
-const TIMEOUT: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A client that has yet to run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Client {
     program: OsString,
     options: Vec<OsString>,
@@ -29,7 +29,7 @@ pub(crate) struct Client {
     log: Log,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Input {
     Nothing,
     Bytes(Vec<u8>),
@@ -160,8 +160,8 @@ impl Client {
         let child = Command::new(&self.program)
             .args(self.options)
             .args(self.arguments)
-            .envs(self.environment)
             .env_remove("SSH_AUTH_SOCK")
+            .envs(self.environment)
             .stdin(stdin)
             .stdout(stdout)
             .stderr(Stdio::piped())
@@ -202,19 +202,33 @@ impl Running {
     pub(crate) async fn wait_for(&mut self, text: &str) -> String {
         let stdout = self.child.stdout.as_mut().expect("standard output is piped");
         let what = format!("{}\n-- server --\n{}", self.what, self.log.text());
-        read_until(stdout, &mut self.seen, text, &what).await
+        read_until(stdout, &mut self.seen, (text, |seen: &str| seen.contains(text)), &what).await
     }
 
     /// The same on standard error.
     pub(crate) async fn wait_for_error(&mut self, text: &str) -> String {
         let stderr = self.child.stderr.as_mut().expect("standard error is piped");
         let what = format!("{}\n-- server --\n{}", self.what, self.log.text());
-        read_until(stderr, &mut self.seen_errors, text, &what).await
+        read_until(stderr, &mut self.seen_errors, (text, |seen: &str| seen.contains(text)), &what).await
+    }
+
+    /// The same until its line is whole; gives that line.
+    pub(crate) async fn wait_for_error_line(&mut self, text: &str) -> String {
+        let stderr = self.child.stderr.as_mut().expect("standard error is piped");
+        let what = format!("{}\n-- server --\n{}", self.what, self.log.text());
+        let line = |seen: &str| seen.split('\n').rev().skip(1).any(|line| line.contains(text));
+        let seen = read_until(stderr, &mut self.seen_errors, (text, line), &what).await;
+        seen.lines().find(|line| line.contains(text)).expect("what it waited for").trim_end().to_owned()
     }
 
     /// Forgets what came, so that the next [`Running::wait_for`] sees only what comes.
     pub(crate) fn forget(&mut self) {
         self.seen.clear();
+    }
+
+    /// The same for [`Running::wait_for_error`].
+    pub(crate) fn forget_errors(&mut self) {
+        self.seen_errors.clear();
     }
 
     /// SIGKILL to the client and what it started.
@@ -329,12 +343,12 @@ impl Output {
 async fn read_until(
     pipe: &mut (impl AsyncRead + Unpin),
     seen: &mut Vec<u8>,
-    text: &str,
+    (text, is_enough): (&str, impl Fn(&str) -> bool),
     what: &str,
 ) -> String {
     let mut buffer = vec![0; 64 * 1024];
     let reading = async {
-        while !String::from_utf8_lossy(seen).contains(text) {
+        while !is_enough(&String::from_utf8_lossy(seen)) {
             let count = pipe.read(&mut buffer).await.expect("a readable pipe");
             assert!(count > 0, "the end came before `{text}`: {what}");
             seen.extend_from_slice(&buffer[..count]);

@@ -1,17 +1,22 @@
 //! Starts servers and runs clients. Knows the product only through its command line, its log and its containers.
 
+mod agent;
 mod asking;
 mod client;
+mod compatibility;
 mod data;
+mod display;
 mod docker;
 mod engine_proxy;
 mod fault_proxy;
+mod forwarding;
 mod hook_service;
 mod keys;
 mod launch;
 mod multiplex;
 mod proxy_header;
 mod python;
+mod recipe;
 mod registry;
 mod server;
 mod sshd;
@@ -23,16 +28,21 @@ mod turn;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+pub(crate) use agent::Agent;
 pub(crate) use asking::{TOTP_SECRET_TEXT, password_hash, totp_code};
 pub(crate) use client::{Client, Output, Running};
 pub(crate) use data::{noise, sha256, sha256_of_file};
-pub(crate) use docker::{docker, try_docker};
+pub(crate) use display::{Display, x_client};
+pub(crate) use docker::{docker, docker_blocking, try_docker};
 pub(crate) use engine_proxy::EngineProxy;
 pub(crate) use fault_proxy::{Fault, FaultProxy, call};
+pub(crate) use forwarding::{Talker, echo, echo_by, exchange_at, exchange_by, free_port, inside};
 pub(crate) use hook_service::{HookService, Pki, Reply, no, yes};
 pub(crate) use keys::keygen;
+pub(crate) use multiplex::Master;
 pub(crate) use proxy_header::{announcing_proxy, connect_from};
 pub(crate) use python::python;
+pub(crate) use recipe::{Desk, Recipe};
 pub(crate) use registry::Registry;
 pub(crate) use server::{TestServer, launcher};
 pub(crate) use sshd::Sshd;
@@ -43,6 +53,8 @@ pub(crate) use turn::Turn;
 
 /// The image with everything in it: bash, sftp-server, scp, rsync, git, an unprivileged user.
 pub(crate) const GUEST: &str = "coracle/guest:latest";
+/// The first with Python, curl, redis and sshd besides.
+pub(crate) const WORKBENCH: &str = "coracle/workbench:latest";
 /// The image with next to nothing in it: busybox, no passwd entry.
 pub(crate) const TINY: &str = "coracle/tiny:latest";
 
@@ -51,9 +63,15 @@ pub(crate) const MIB: usize = 1024 * 1024;
 
 /// Makes of one case, a body that takes a [`Target`], a test against the server and one against the oracle.
 ///
-/// With `alone` no other test runs meanwhile.
+/// With `alone` no other test runs meanwhile; with `forwarding` everything may be forwarded.
 macro_rules! on_both {
-    (alone $(#[$doc:meta])* $name:ident, |$target:ident| $body:block) => {
+    (alone $($case:tt)*) => {
+        on_both!(@ TestServer::builder().alone().start(), Sshd::start_alone(), $($case)*);
+    };
+    (forwarding $($case:tt)*) => {
+        on_both!(@ TestServer::builder().forwarding().start(), Sshd::start_forwarding(), $($case)*);
+    };
+    (@ $server:expr, $sshd:expr, $(#[$doc:meta])* $name:ident, |$target:ident| $body:block) => {
         $(#[$doc])*
         mod $name {
             use super::*;
@@ -62,40 +80,21 @@ macro_rules! on_both {
 
             #[tokio::test]
             async fn coracle() {
-                let server = TestServer::builder().alone().start().await;
+                let server = $server.await;
                 case(&server).await;
                 server.stop().await;
             }
 
             #[tokio::test]
             async fn oracle() {
-                let sshd = Sshd::start_alone().await;
+                let sshd = $sshd.await;
                 case(&sshd).await;
                 sshd.stop().await;
             }
         }
     };
-    ($(#[$doc:meta])* $name:ident, |$target:ident| $body:block) => {
-        $(#[$doc])*
-        mod $name {
-            use super::*;
-
-            async fn case($target: &Target) $body
-
-            #[tokio::test]
-            async fn coracle() {
-                let server = TestServer::start().await;
-                case(&server).await;
-                server.stop().await;
-            }
-
-            #[tokio::test]
-            async fn oracle() {
-                let sshd = Sshd::start().await;
-                case(&sshd).await;
-                sshd.stop().await;
-            }
-        }
+    ($($case:tt)*) => {
+        on_both!(@ TestServer::start(), Sshd::start(), $($case)*);
     };
 }
 
@@ -132,6 +131,13 @@ pub(crate) fn resident_bytes(pid: u32) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a process has memory");
     line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+}
+
+/// Writes a program that its owner may run.
+fn write_program(path: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::write(path, text).expect("a writable folder");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).expect("a file of ours");
 }
 
 fn read(path: &Path) -> String {

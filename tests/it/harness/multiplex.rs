@@ -18,12 +18,14 @@ pub(crate) struct Master<'t> {
 impl Target {
     /// Connects and keeps the connection for many channels. `options` as for `-o`.
     pub(crate) async fn master(&self, options: &[&str]) -> Master<'_> {
+        let client = options.iter().fold(self.ssh(&[]), |client, option| client.option(option));
+        self.master_by(client).await
+    }
+
+    /// The same by a client of the caller's.
+    pub(crate) async fn master_by(&self, client: Client) -> Master<'_> {
         let socket = self.path(&format!("m{:x}", rand::random::<u32>()));
-        let mut client = self.ssh(&[]).arg("-N").arg("-M").arg("-S").arg(&socket);
-        for option in options {
-            client = client.option(option);
-        }
-        let running = client.spawn();
+        let running = client.arg("-N").arg("-M").arg("-S").arg(&socket).spawn();
         let mut master = Master { target: self, socket, running };
         poll_until("the control master's socket", Duration::from_secs(20), async || {
             assert!(

@@ -19,6 +19,12 @@ pub(crate) fn python(target: &Target, name: &str, arguments: &[&str]) -> Client 
         .then(arguments)
 }
 
+/// Where the programs are that came with the modules.
+pub(super) fn tools() -> PathBuf {
+    let interpreter = std::path::absolute(interpreter()).expect("a working directory");
+    interpreter.parent().expect("a program is in a folder").to_owned()
+}
+
 /// `CORACLE_TEST_PYTHON`, else the environment that `script/bootstrap --test` makes in the target folder, else
 /// `python3`. One without the modules makes the test fail, with Python's own words.
 fn interpreter() -> PathBuf {

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use super::docker::{docker, docker_blocking};
 use super::keys::Keys;
 use super::launch::Launch;
+use super::recipe::merged;
 use super::target::Target;
 use super::turn::Turn;
 use super::{GUEST, poll_until, read};
@@ -34,6 +35,7 @@ pub(crate) struct Builder {
     ssh: String,
     auth: String,
     sections: String,
+    laid_over: Option<String>,
     authorized_keys: &'static str,
     descriptors_max: Option<u32>,
     alone: bool,
@@ -69,6 +71,7 @@ impl TestServer {
             ssh: String::new(),
             auth: String::new(),
             sections: String::new(),
+            laid_over: None,
             descriptors_max: None,
             authorized_keys: "authorized_keys",
             alone: false,
@@ -287,6 +290,18 @@ impl Builder {
         self
     }
 
+    /// A whole configuration; what it says wins.
+    pub(super) fn laid_over(mut self, yaml: &str) -> Self {
+        self.laid_over = Some(yaml.to_owned());
+        self
+    }
+
+    /// Everything may be forwarded.
+    pub(crate) fn forwarding(self) -> Self {
+        let all = ["local", "remote", "socket", "agent", "x11"].map(|what| format!("{what}: enable"));
+        self.section(&format!("policy: {{forwarding: {{{}}}}}", all.join(", ")))
+    }
+
     /// `ulimit -n`.
     pub(crate) fn descriptors_max(mut self, count: u32) -> Self {
         self.descriptors_max = Some(count);
@@ -315,8 +330,11 @@ impl Builder {
         let turn = if self.alone { Turn::alone().await } else { Turn::shared().await };
         let folder = TempDir::with_prefix("coracle-it-").expect("a temporary folder");
         let keys = Keys::generate(folder.path());
-        std::fs::write(folder.path().join("config.yaml"), self.yaml(folder.path()))
-            .expect("a writable folder");
+        let mut yaml = self.yaml(folder.path());
+        if let Some(above) = &self.laid_over {
+            yaml = merged(&yaml, above);
+        }
+        std::fs::write(folder.path().join("config.yaml"), yaml).expect("a writable folder");
         let launch = Launch { environment: self.environment, descriptors_max: self.descriptors_max };
         let (process, log, address) = launch.run(folder.path()).await;
         let instance = read(&folder.path().join("state/instance-id")).trim().to_owned();

@@ -11,9 +11,9 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::docker::{docker, docker_blocking};
 use super::keys::{Keys, keygen};
-use super::poll_until;
 use super::target::Target;
 use super::turn::Turn;
+use super::{WORKBENCH, poll_until};
 
 const IMAGE: &str = "coracle/guest-sshd:latest";
 
@@ -36,8 +36,22 @@ impl Sshd {
         Self::start_with(&[], Turn::alone().await).await
     }
 
+    /// Where everything may be forwarded.
+    pub(crate) async fn start_forwarding() -> Self {
+        Self::start_with(&["X11Forwarding=yes"], Turn::shared().await).await
+    }
+
     /// With `-o` options of `sshd_config`.
     pub(crate) async fn start_with(options: &[&str], turn: Turn) -> Self {
+        Self::start_in(IMAGE, &[], options, turn).await
+    }
+
+    /// In the image with everything that recipes need; `docker_options` are those of `docker run`.
+    pub(crate) async fn start_at_workbench(docker_options: &[&str]) -> Self {
+        Self::start_in(WORKBENCH, docker_options, &[], Turn::shared().await).await
+    }
+
+    async fn start_in(image: &str, docker_options: &[&str], options: &[&str], turn: Turn) -> Self {
         let folder = TempDir::with_prefix("coracle-it-sshd-").expect("a temporary folder");
         let keys = Keys::generate(folder.path());
         keygen(&folder.path().join("host"));
@@ -51,9 +65,10 @@ impl Sshd {
         // On the host's own loopback, as the server under test: no bridge in between.
         let mut arguments =
             vec!["run", "-d", "--init", "--network", "host", "--label", "coracle.oracle=1", "-v", &mount];
+        arguments.extend(docker_options);
         // Without the file sshd complains on the user's terminal.
         let start = "mkdir -p /run/sshd; touch /var/log/lastlog /var/log/wtmp; exec /usr/sbin/sshd \"$@\"";
-        arguments.extend(["--entrypoint", "/bin/sh", "--user", "0", IMAGE, "-c", start, "sh", "-D", "-e"]);
+        arguments.extend(["--entrypoint", "/bin/sh", "--user", "0", image, "-c", start, "sh", "-D", "-e"]);
         arguments.extend(["-h", "/oracle/host", "-f", "/dev/null", "-p", &port]);
         let fixed = [
             "AuthorizedKeysFile=/oracle/authorized_keys",

@@ -193,7 +193,7 @@ impl Target {
         options.push(self.keys.client().display().to_string());
         for option in [
             "IdentitiesOnly=yes",
-            "IdentityAgent=none",
+            "IdentityAgent=SSH_AUTH_SOCK",
             "BatchMode=yes",
             "StrictHostKeyChecking=accept-new",
             "GlobalKnownHostsFile=/dev/null",
