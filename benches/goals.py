@@ -59,6 +59,10 @@ GOALS = [
     to_sshd("download, init, chacha20-poly1305, to sshd", "≥", 1.1, "download chacha20-poly1305", INIT),
     to_sshd("upload, init, aes256-gcm, to sshd", "≥", 1.3, "upload aes256-gcm", INIT),
     to_sshd("upload, init, chacha20-poly1305, to sshd", "≥", 1.3, "upload chacha20-poly1305", INIT),
+    *(
+        to_sshd(f"forwarded download, init, {cipher}, to sshd", "≥", 1, f"forwarded {cipher}", INIT)
+        for cipher in ("aes256-gcm", "chacha20-poly1305")
+    ),
     to_raw("download, exec, aes256-gcm, to `docker exec`", 0.5, "download"),
     to_raw("upload, exec, aes256-gcm, to `docker exec`", 0.6, "upload"),
     to_sshd("keystroke echo p50, init, to sshd", "≤", 1.2, "keystroke", INIT),

@@ -56,6 +56,7 @@ class Ours(Target):
             "ssh": {"listen": "127.0.0.1:0"},
             "auth": {"authorizedKeysFile": str(self.bench.folder / "authorized_keys")},
             "docker": {"config": docker},
+            "policy": {"forwarding": {"local": "enable"}},
             "stateDir": str(self.folder / "state"),
             "log": {"format": "json"},
         }

@@ -14,7 +14,7 @@ use super::poll_until;
 use super::target::Log;
 
 /// Long enough for any single step on a slow machine.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A client that has yet to run.
 #[derive(Clone, Debug)]

@@ -16,7 +16,7 @@ use super::engine_proxy::{ENGINE, request};
 use super::poll_until;
 
 /// How long a request may take to show up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The engine's calls by their names in the API. `*` stands for one segment of the path.
 pub(crate) mod call {
