@@ -16,7 +16,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::time::timeout;
 
-use super::hello::{Hello, Peers, first_words};
+use super::hello::{HELLO_DEADLINE, Hello, Peers, first_words};
 use super::stdio::Devices;
 use super::wires::{Frames, Road};
 use super::{Room, Streams, Token};
@@ -24,9 +24,6 @@ use super::{Room, Streams, Token};
 /// What may lie in the socket until the init reads it: a few frames, and no more. With each of them there may be descriptors,
 /// and the kernel bounds those of all containers together.
 const SOCKET_BYTES: usize = 4 << 10;
-
-/// For an init to say hello that the engine has just started, which on a busy machine takes its time.
-const ATTACHED_HELLO_DEADLINE: Duration = Duration::from_secs(10);
 
 /// An init that has been greeted.
 pub(super) struct Met {
@@ -111,7 +108,7 @@ pub(super) async fn attach(
         writer.write_all(&welcome(orphan_timeout, Token::default())?).await?;
         Ok(writer.flush().await?)
     };
-    timeout(ATTACHED_HELLO_DEADLINE, greeted).await.unwrap_or(Err(HandshakeError::Silent))?;
+    timeout(HELLO_DEADLINE, greeted).await.unwrap_or(Err(HandshakeError::Silent))?;
     Ok(Met { frames, road: Road::Bytes(writer), streams: Streams::Frames })
 }
 

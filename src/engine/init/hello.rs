@@ -28,7 +28,7 @@ use super::Token;
 use super::handshake::HandshakeError;
 
 /// For one peer to say hello.
-const HELLO_DEADLINE: Duration = Duration::from_secs(5);
+pub(super) const HELLO_DEADLINE: Duration = Duration::from_secs(5);
 
 /// What a peer gets of it where many have connected at once: an init says it in the same breath.
 const HELLO_TIME_MIN: Duration = Duration::from_millis(50);
