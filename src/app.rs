@@ -1,8 +1,10 @@
 //! The composition root: the only module that knows everyone.
 
 mod editions;
+mod notify;
 mod profiles;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +15,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use editions::Editions;
+use notify::Supervisor;
 use profiles::{ProfileBook, kept, mode};
 
 use crate::auth::{Door, PasswordChecker, TotpBook};
@@ -32,9 +35,19 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// In the state folder: where containers' first processes meet us.
 const INIT_FOLDER: &str = "init";
 
+/// Where a server can be reached, and by what clients know it.
+#[derive(Clone, Debug)]
+pub struct Listening {
+    /// The address it got.
+    pub address: SocketAddr,
+    /// `SHA256:…`, one per host key.
+    pub fingerprints: Vec<String>,
+}
+
 /// A server that is ready to accept.
 struct App {
     listener: Listener,
+    listening: Listening,
     services: watch::Sender<Arc<Services>>,
     shared: Shared,
     config: Config,
@@ -50,32 +63,50 @@ struct ReaperTask {
 }
 
 /// Serves until told to stop by SIGTERM or SIGINT, and then until all containers are gone. SIGHUP reads `file` again.
+/// `greet` is called once clients can connect.
 ///
 /// # Errors
 /// What kept the server from starting, or from ending cleanly.
-pub async fn serve(config: Config, source: Source, file: Option<PathBuf>) -> anyhow::Result<()> {
+pub async fn serve(
+    config: Config,
+    source: Source,
+    file: Option<PathBuf>,
+    greet: impl FnOnce(&Listening),
+) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
     let mut hang_up = signal(SignalKind::hangup()).context("failed to listen for SIGHUP")?;
     let grace = config.shutdown.grace.get();
     let app = App::build(config, source).await?;
-    let App { listener, services, shared, config, drain, reaper, _state } = app;
-    drain.tasks.spawn(listener.run(services.subscribe()));
+    let App { listener, listening, services, shared, config, drain, reaper, _state } = app;
+    let mut supervisor = Supervisor::of_this_process();
+    let accepting = drain.tasks.spawn(listener.run(services.subscribe()));
+    Supervisor::ready(listening.address);
+    greet(&listening);
     let received = loop {
         tokio::select! {
             received = first_of(&mut terminate, &mut interrupt) => break received,
-            _ = hang_up.recv() => reload(&config, file.as_deref(), &shared, &services),
+            _ = hang_up.recv() => {
+                Supervisor::reloading();
+                reload(&config, file.as_deref(), &shared, &services);
+                Supervisor::ready(listening.address);
+            }
+            () = supervisor.beat(), if !accepting.is_finished() => {}
         }
     };
     tracing::info!(signal = received, grace = %humantime::format_duration(grace), "shutting down");
+    Supervisor::stopping(grace + 2 * DRAIN_TIMEOUT);
     let hurry = async {
         let received = first_of(&mut terminate, &mut interrupt).await;
         tracing::info!(signal = received, "cutting what still lives");
     };
-    let drained = drain.finish(grace, hurry, DRAIN_TIMEOUT).await;
-    reaper.stop.cancel();
-    let reaped = reaper.task.finish(DRAIN_TIMEOUT, std::future::pending(), Duration::ZERO).await;
-    let clean = drained == Drained::Clean && reaped == Drained::Clean;
+    let ending = async {
+        let drained = drain.finish(grace, hurry, DRAIN_TIMEOUT).await;
+        reaper.stop.cancel();
+        let reaped = reaper.task.finish(DRAIN_TIMEOUT, std::future::pending(), Duration::ZERO).await;
+        drained == Drained::Clean && reaped == Drained::Clean
+    };
+    let clean = supervisor.beat_during(ending).await;
     anyhow::ensure!(clean, "some containers may be left; the next start removes them");
     tracing::info!("ended");
     Ok(())
@@ -208,8 +239,9 @@ impl App {
         let listener = Listener::bind(address).with_context(|| format!("failed to listen on `{address}`"))?;
         let address = listener.address().context("failed to learn our own address")?;
         tracing::info!(%address, fingerprints = fingerprints.join(" "), "listening");
+        let listening = Listening { address, fingerprints };
         shared.stock(stocks);
-        Ok(Self { listener, services, shared, config, drain, reaper: reaper.1, _state: state })
+        Ok(Self { listener, listening, services, shared, config, drain, reaper: reaper.1, _state: state })
     }
 }
 

@@ -1,19 +1,26 @@
 //! The command line.
 
+mod init;
+mod keys;
+mod manual;
 mod passwd;
+mod probe;
+mod serve;
+mod starter;
 mod terminal;
 mod totp;
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::config::{self, Config, ConfigError, Source};
+pub use starter::of_packages as config_of_packages;
+
+use crate::config::{self, Config, ConfigError};
+use crate::doctor;
 use crate::ssh::hostkey;
-use crate::{app, doctor, telemetry};
 
 /// An SSH front end that gives every connection a container of its own.
 #[derive(Debug, Parser)]
@@ -25,15 +32,10 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Make a folder with a configuration, a host key, and the keys that may log in
+    Init(init::Init),
     /// Serve SSH
-    Serve {
-        /// Configuration [default: ./config.yaml, else /etc/coracle/config.yaml, else built in]
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
-        /// Address and port to listen on instead of the configured ones; port 0 lets the system choose
-        #[arg(long, value_name = "ADDR")]
-        listen: Option<SocketAddr>,
-    },
+    Serve(serve::Serve),
     /// Check, show or describe the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -53,6 +55,10 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Print what a shell needs to complete our command line
+    Completions(manual::Completions),
+    /// Print the manual page, as in `coracle man | man -l -`
+    Man(manual::Manual),
 }
 
 #[derive(Debug, Subcommand)]
@@ -139,7 +145,8 @@ impl Cli {
     /// What kept it from being done.
     pub fn run(self) -> Result<(), Failure> {
         match self.command {
-            Command::Serve { config, listen } => serve(config, listen),
+            Command::Init(init) => Ok(init.run()?),
+            Command::Serve(serve) => serve.run(),
             Command::Config(ConfigCommand::Check { file }) => check(&file),
             Command::Config(ConfigCommand::Show { config }) => show(config),
             Command::Config(ConfigCommand::Schema) => Ok(print(&schema()?)?),
@@ -147,6 +154,8 @@ impl Cli {
             Command::Passwd => Ok(passwd::run()?),
             Command::Totp(TotpCommand::Enroll(enroll)) => Ok(enroll.run()?),
             Command::Doctor { config } => examine(config),
+            Command::Completions(completions) => Ok(completions.run()?),
+            Command::Man(manual) => Ok(manual.run()?),
         }
     }
 }
@@ -158,29 +167,6 @@ impl Cli {
 pub fn schema() -> anyhow::Result<String> {
     let schema = schemars::schema_for!(Config);
     Ok(serde_json::to_string_pretty(&schema)? + "\n")
-}
-
-fn serve(file: Option<PathBuf>, listen: Option<SocketAddr>) -> Result<(), Failure> {
-    let file = file.or_else(config::usual_file);
-    let (mut config, source) = match &file {
-        Some(file) => config::load_with_source(file)?,
-        None => (Config::default(), Source::default()),
-    };
-    if let Some(listen) = listen {
-        config.ssh.listen = listen.into();
-    }
-    telemetry::init(&config.log).context("failed to start logging")?;
-    if let Some(file) = &file {
-        tracing::info!(file = %file.display(), "configuration read");
-    } else {
-        tracing::info!("no configuration file: the built-in defaults apply");
-    }
-    for warning in config.warnings() {
-        tracing::warn!("{warning}");
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.context("failed to start the runtime")?;
-    Ok(runtime.block_on(app::serve(config, source, file))?)
 }
 
 fn check(file: &Path) -> Result<(), Failure> {
@@ -202,15 +188,18 @@ fn generate(file: &Path, kind: hostkey::Kind) -> Result<(), Failure> {
 }
 
 fn examine(file: Option<PathBuf>) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.context("failed to start the runtime")?;
-    let report = runtime.block_on(doctor::examine(file.or_else(config::usual_file).as_deref()));
+    let report = runtime()?.block_on(doctor::examine(file.or_else(config::usual_file).as_deref()));
     print(&report.to_string())?;
     match report.problems() {
         0 => Ok(()),
         1 => Err(Failure::Runtime(anyhow::anyhow!("there is 1 problem"))),
         count => Err(Failure::Runtime(anyhow::anyhow!("there are {count} problems"))),
     }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.context("failed to start the runtime")
 }
 
 fn load(file: Option<&Path>) -> Result<Config, ConfigError> {

@@ -1,0 +1,18 @@
+//! What somebody meets who has never run Coracle: the first commands, the pages that tell them, packages and images, and
+//! what the machine's own service manager is told.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test says what went wrong by failing at once"
+)]
+
+mod beginning;
+mod harness;
+mod manual;
+mod packages;
+mod pages;
+mod server_image;
+mod supervision;
