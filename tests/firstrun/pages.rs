@@ -35,6 +35,7 @@ impl Reader {
         let options = "-F none -i \"$HOME/.ssh/id_ed25519\" -o StrictHostKeyChecking=accept-new";
         let known = "-o UserKnownHostsFile=\"$HOME/known\"";
         program(&home, "ssh", &format!("exec /usr/bin/ssh {options} {known} \"$@\""));
+        program(&home, "ssh-keygen", "exec /usr/bin/ssh-keygen -f \"$HOME/known\" \"$@\"");
         program(&home, "curl", "exec cat ~/.ssh/id_ed25519.pub");
         std::fs::copy(home.path(".ssh/id_ed25519.pub"), home.path("class.pub")).unwrap();
         for folder in [".local/share/bash-completion/completions", ".local/share/man/man1"] {
@@ -63,7 +64,7 @@ impl Reader {
             Some(rest) => format!("coracle init --listen 127.0.0.1:2222 {rest}"),
             None if line.contains("| coracle init") => line.to_owned(),
             // A login, and what somebody types there.
-            None if line.starts_with("ssh ") => format!("echo 'echo i''n' | {line} -T"),
+            None if line.starts_with("ssh -p") => format!("echo 'echo i''n' | {line} -T"),
             None => line.to_owned(),
         };
         let output = self.bash(&line).output().unwrap();
