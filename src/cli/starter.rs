@@ -68,15 +68,16 @@ impl Starter {
             PullPolicy::Never => "Never",
             PullPolicy::IfNotPresent => "IfNotPresent",
         };
-        TEMPLATE
-            .replace("{listen}", &scalar(&self.listen.to_string()))
-            .replace("{host_keys}", &host_keys)
-            .replace("{pull_policy}", pull_policy)
-            .replace("{state_holds}", state_holds)
-            .replace("{engine}", &scalar(&self.engine.to_string()))
-            .replace("{state_dir}", &path(&self.state_dir))
-            .replace("{keys}", &scalar(&self.keys))
-            .replace("{image}", &scalar(&self.image))
+        fill(&[
+            ("listen", &scalar(&self.listen.to_string())),
+            ("host_keys", &host_keys),
+            ("keys", &scalar(&self.keys)),
+            ("engine", &scalar(&self.engine.to_string())),
+            ("image", &scalar(&self.image)),
+            ("pull_policy", pull_policy),
+            ("state_holds", state_holds),
+            ("state_dir", &path(&self.state_dir)),
+        ])
     }
 
     /// What the text means. `place` is where it is, or would be.
@@ -84,6 +85,22 @@ impl Starter {
         config::parse(self.to_yaml().as_bytes(), place)
             .context("what is to be configured makes no configuration")
     }
+}
+
+/// The template with these in it. Each is put in once and not looked at again: a path may have braces of its own.
+fn fill(values: &[(&str, &str)]) -> String {
+    let mut text = String::new();
+    let mut rest = TEMPLATE;
+    while let Some((before, after)) = rest.split_once('{') {
+        text += before;
+        let named = |(name, value): &(&str, &'_ str)| {
+            Some((after.strip_prefix(name)?.strip_prefix('}')?, (*value).to_owned()))
+        };
+        let (after, value) = values.iter().find_map(named).unwrap_or((after, "{".to_owned()));
+        text += &value;
+        rest = after;
+    }
+    text + rest
 }
 
 /// A path where the configuration has `%u` and `%%`.
