@@ -1,10 +1,11 @@
 //! The composition root: the only module that knows everyone.
 
+mod activation;
 mod editions;
 mod notify;
 mod profiles;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use activation::listener_from_environment;
 use editions::Editions;
 use notify::Supervisor;
 use profiles::{ProfileBook, kept, mode};
@@ -63,7 +65,7 @@ struct ReaperTask {
 }
 
 /// Serves until told to stop by SIGTERM or SIGINT, and then until all containers are gone. SIGHUP reads `file` again.
-/// `greet` is called once clients can connect.
+/// `handed_over` is listened on instead of `ssh.listen`; `greet` is called once clients can connect.
 ///
 /// # Errors
 /// What kept the server from starting, or from ending cleanly.
@@ -71,13 +73,14 @@ pub async fn serve(
     config: Config,
     source: Source,
     file: Option<PathBuf>,
+    handed_over: Option<TcpListener>,
     greet: impl FnOnce(&Listening),
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
     let mut hang_up = signal(SignalKind::hangup()).context("failed to listen for SIGHUP")?;
     let grace = config.shutdown.grace.get();
-    let app = App::build(config, source).await?;
+    let app = App::build(config, source, handed_over).await?;
     let App { listener, listening, services, shared, config, drain, reaper, _state } = app;
     let mut supervisor = Supervisor::of_this_process();
     let accepting = drain.tasks.spawn(listener.run(services.subscribe()));
@@ -140,7 +143,7 @@ fn reload(running: &Config, file: Option<&Path>, shared: &Shared, services: &wat
 
 fn try_reload(running: &Config, file: &Path, shared: &Shared) -> anyhow::Result<(Services, Vec<Stock>)> {
     let (config, source) = config::load_with_source(file)?;
-    let host_keys = ssh::hostkey::load(&config.ssh, &running.state_dir)?;
+    let host_keys = host_keys(&config, shared.listen, &running.state_dir)?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
@@ -170,6 +173,7 @@ struct Shared {
     instance: InstanceId,
     drain: Drain,
     drain_grace: Duration,
+    listen: SocketAddr,
 }
 
 impl Shared {
@@ -208,10 +212,14 @@ fn services(
 }
 
 impl App {
-    async fn build(config: Config, source: Source) -> anyhow::Result<Self> {
+    async fn build(config: Config, source: Source, handed_over: Option<TcpListener>) -> anyhow::Result<Self> {
+        let listen = match &handed_over {
+            Some(socket) => socket.local_addr().context("failed to learn our own address")?,
+            None => config.ssh.listen.address(),
+        };
         let state = StateDir::open(&config.state_dir)
             .with_context(|| format!("failed to use the state folder `{}`", config.state_dir.display()))?;
-        let host_keys = ssh::hostkey::load(&config.ssh, &config.state_dir)?;
+        let host_keys = host_keys(&config, listen, &config.state_dir)?;
         let fingerprints: Vec<String> = host_keys.iter().map(ssh::hostkey::fingerprint).collect();
         let docker = Docker::new(&config.docker).context("failed to set the engine up")?;
         let docker = Arc::new(docker.with_init_folder(absolute(&config.state_dir)?.join(INIT_FOLDER)));
@@ -232,17 +240,27 @@ impl App {
             instance: state.instance().clone(),
             drain: drain.clone(),
             drain_grace: config.shutdown.grace.get(),
+            listen,
         };
         let (services, stocks) = services(&config, source, &shared, host_keys)?;
         let services = watch::Sender::new(Arc::new(services));
-        let address = config.ssh.listen.address();
-        let listener = Listener::bind(address).with_context(|| format!("failed to listen on `{address}`"))?;
+        let listener = match handed_over {
+            Some(socket) => Listener::adopt(socket),
+            None => Listener::bind(listen),
+        };
+        let listener = listener.with_context(|| format!("failed to listen on `{listen}`"))?;
         let address = listener.address().context("failed to learn our own address")?;
         tracing::info!(%address, fingerprints = fingerprints.join(" "), "listening");
         let listening = Listening { address, fingerprints };
         shared.stock(stocks);
         Ok(Self { listener, listening, services, shared, config, drain, reaper: reaper.1, _state: state })
     }
+}
+
+/// The host keys of this configuration, judged by where clients do reach them, whatever it says itself.
+fn host_keys(config: &Config, listen: SocketAddr, state_dir: &Path) -> anyhow::Result<Vec<ssh::HostKey>> {
+    let listening = ssh::Config { listen: listen.into(), ..config.ssh.clone() };
+    Ok(ssh::hostkey::load(&listening, state_dir)?)
 }
 
 /// As the engine on this machine has it.

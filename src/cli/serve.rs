@@ -1,6 +1,6 @@
 //! `coracle serve`: by a configuration, or by an image and a file of keys.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -48,13 +48,14 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn run(self) -> Result<(), Failure> {
-        match (&self.image, &self.keys) {
-            (Some(image), Some(keys)) => self.without_configuration(image, keys),
-            _ => self.by_configuration(),
+        let handed_over = app::listener_from_environment()?;
+        match (self.image.clone(), self.keys.clone()) {
+            (Some(image), Some(keys)) => self.without_configuration(&image, &keys, handed_over),
+            _ => self.by_configuration(handed_over),
         }
     }
 
-    fn by_configuration(self) -> Result<(), Failure> {
+    fn by_configuration(self, handed_over: Option<TcpListener>) -> Result<(), Failure> {
         let file = self.config.or_else(config::usual_file);
         let (mut config, source) = match &file {
             Some(file) => config::load_with_source(file)?,
@@ -72,12 +73,17 @@ impl Serve {
         for warning in config.warnings() {
             tracing::warn!("{warning}");
         }
-        Ok(runtime()?.block_on(app::serve(config, source, file, |_| ()))?)
+        Ok(runtime()?.block_on(app::serve(config, source, file, handed_over, |_| ()))?)
     }
 
     /// Whoever starts it so sits in front of it: what would fail at the first login is told at once, and what to type
     /// as soon as it would work.
-    fn without_configuration(&self, image: &str, keys: &Path) -> Result<(), Failure> {
+    fn without_configuration(
+        &self,
+        image: &str,
+        keys: &Path,
+        handed_over: Option<TcpListener>,
+    ) -> Result<(), Failure> {
         let absolute = |path: &Path| {
             let path = std::path::absolute(path);
             path.with_context(|| format!("failed to find `{}` from here", keys.display()))
@@ -105,7 +111,7 @@ impl Serve {
         }
         // A server whose words nobody can read serves all the same.
         let greet = |listening: &Listening| drop(print(&greeting(&starter, engine, listening)));
-        Ok(runtime.block_on(app::serve(config, source, None, greet))?)
+        Ok(runtime.block_on(app::serve(config, source, None, handed_over, greet))?)
     }
 }
 

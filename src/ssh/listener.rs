@@ -49,6 +49,15 @@ impl Listener {
         Ok(Self { tcp: socket.listen(BACKLOG)? })
     }
 
+    /// Takes over a socket that listens already.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn adopt(socket: std::net::TcpListener) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        Ok(Self { tcp: TcpListener::from_std(socket)? })
+    }
+
     /// The address that it got.
     ///
     /// # Errors

@@ -9,6 +9,7 @@
     reason = "a test says what went wrong by failing at once"
 )]
 
+mod activation;
 mod beginning;
 mod harness;
 mod manual;

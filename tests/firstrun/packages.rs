@@ -28,8 +28,11 @@ fn the_unit_is_sound_and_keeps_the_service_apart() {
     let here = std::fs::read_to_string(&source).unwrap();
     let here = here.replace("/usr/bin/coracle ", "/bin/true ").replace("Documentation=man:coracle(1)\n", "");
     std::fs::write(&unit, here).unwrap();
+    let socket = folder.path().join("coracle.socket");
+    let text_of_socket = std::fs::read_to_string(top_level("packaging/systemd/coracle.socket")).unwrap();
+    std::fs::write(&socket, text_of_socket.replace("Documentation=man:coracle(1)\n", "")).unwrap();
 
-    let verified = analyze(&["verify", unit.to_str().unwrap()]);
+    let verified = analyze(&["verify", unit.to_str().unwrap(), socket.to_str().unwrap()]);
     let exposed = analyze(&["security", "--offline=true", "--threshold=25", source.to_str().unwrap()]);
 
     assert_succeeds(&verified);
