@@ -1,5 +1,6 @@
 //! Sockets that a service manager hands over, by one that is played: `sd_listen_fds(3)`.
 
+use std::fmt::Write as _;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixListener;
@@ -15,7 +16,7 @@ fn serve_with(home: &Home, sockets: &[&dyn AsFd], args: &[&str]) -> Command {
     let mut moves = String::new();
     for (index, socket) in sockets.iter().enumerate() {
         fcntl_setfd(socket.as_fd(), FdFlags::empty()).unwrap();
-        moves += &format!("{}<&{} ", index + 3, socket.as_fd().as_raw_fd());
+        write!(moves, "{}<&{} ", index + 3, socket.as_fd().as_raw_fd()).unwrap();
     }
     let plain = home.command(&[&["serve"], args].concat());
     let mut shell = Command::new("bash");
