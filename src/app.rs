@@ -24,12 +24,14 @@ use crate::auth::{Door, PasswordChecker, TotpBook};
 use crate::config::{self, Config, Source};
 use crate::engine::docker::Docker;
 use crate::engine::{Engine, Starts};
+use crate::events::Events;
 use crate::ids::InstanceId;
 use crate::pool::{self, Pool, Reaper, Stock, Tenure};
 use crate::session::Budgets;
 use crate::shutdown::{Drain, Drained};
 use crate::ssh::{self, Listener, Services};
 use crate::state::StateDir;
+use crate::telemetry;
 
 /// From the cut of the last sessions until the last container is gone.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -171,6 +173,7 @@ struct Shared {
     totp: TotpBook,
     budgets: Budgets,
     instance: InstanceId,
+    events: Events,
     drain: Drain,
     drain_grace: Duration,
     listen: SocketAddr,
@@ -202,6 +205,7 @@ fn services(
         profiles: Arc::new(profiles),
         budgets: shared.budgets.clone(),
         instance: shared.instance.clone(),
+        events: shared.events.clone(),
         drain: shared.drain.clone(),
         banner: ssh::banner(&config.ssh),
         drain_grace: shared.drain_grace,
@@ -238,6 +242,7 @@ impl App {
             totp: TotpBook::new(&config.state_dir),
             budgets: budgets(&config, &config.state_dir)?,
             instance: state.instance().clone(),
+            events: Events::new(vec![Arc::new(telemetry::Journal)]),
             drain: drain.clone(),
             drain_grace: config.shutdown.grace.get(),
             listen,

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod doctor;
 pub mod engine;
+pub mod events;
 pub mod forward;
 pub mod hook;
 pub mod identity;

@@ -1,5 +1,7 @@
 //! The log: one line per event on standard error.
 
+mod journal;
+
 use std::io::{self, IsTerminal};
 
 use schemars::JsonSchema;
@@ -11,6 +13,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use crate::value::Section;
+
+pub use journal::Journal;
 
 /// The section `log` of the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]

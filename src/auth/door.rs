@@ -38,6 +38,30 @@ pub enum Evidence {
     Code(Secret<String>),
 }
 
+impl Evidence {
+    /// Of what kind it is.
+    #[must_use]
+    pub fn method(&self) -> Method {
+        match self {
+            Self::Nothing => Method::None,
+            Self::Password(_) => Method::Password,
+            Self::Key(_) => Method::PublicKey,
+            Self::Certificate(_) => Method::Certificate,
+            Self::Code(_) => Method::Totp,
+        }
+    }
+
+    /// `SHA256:…` of the key, where it is one.
+    #[must_use]
+    pub fn key_fingerprint(&self) -> Option<&str> {
+        match self {
+            Self::Key(key) => Some(&key.fingerprint),
+            Self::Certificate(certificate) => Some(&certificate.key.fingerprint),
+            Self::Nothing | Self::Password(_) | Self::Code(_) => None,
+        }
+    }
+}
+
 /// What comes of it.
 #[derive(Debug)]
 pub enum Answer {
@@ -134,7 +158,7 @@ impl Door {
     pub async fn prove(&self, login: &mut Login, caller: &Caller, typed: &str, evidence: Evidence) -> Answer {
         login.bind(typed);
         let name = self.name(typed);
-        let method = method_of(&evidence);
+        let method = evidence.method();
         let judged = if self.methods(login, typed).contains(&method) {
             self.judge(login, caller, &name, &evidence).await
         } else {
@@ -230,14 +254,4 @@ fn take(login: &mut Login, method: Method, proof: Proof) -> bool {
     };
     login.passed.push(method);
     true
-}
-
-fn method_of(evidence: &Evidence) -> Method {
-    match evidence {
-        Evidence::Nothing => Method::None,
-        Evidence::Password(_) => Method::Password,
-        Evidence::Key(_) => Method::PublicKey,
-        Evidence::Certificate(_) => Method::Certificate,
-        Evidence::Code(_) => Method::Totp,
-    }
 }

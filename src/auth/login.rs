@@ -40,6 +40,13 @@ impl Login {
         self.guesses = self.guesses.saturating_add(1);
     }
 
+    /// The proofs that were accepted, in their order: `publicKey+totp`.
+    #[must_use]
+    pub fn passed(&self) -> String {
+        let names: Vec<&str> = self.passed.iter().map(|method| method.name()).collect();
+        names.join("+")
+    }
+
     /// Whether there were as many wrong guesses as there may be.
     #[must_use]
     pub fn is_exhausted(&self) -> bool {

@@ -32,6 +32,14 @@ const NAMES: [(&str, Method); 5] = [
     ("totp", Method::Totp),
 ];
 
+impl Method {
+    /// As the configuration has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        NAMES.iter().find(|(_, method)| *method == self).map_or("none", |(name, _)| name)
+    }
+}
+
 /// Proofs that are all needed, in this order: `publicKey+totp`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]

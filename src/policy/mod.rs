@@ -60,6 +60,28 @@ pub enum Start {
     Subsystem(String),
 }
 
+impl Start {
+    /// The request's name (RFC 4254 §6.5).
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Shell => "shell",
+            Self::Exec(_) => "exec",
+            Self::Subsystem(_) => "subsystem",
+        }
+    }
+
+    /// The command or the subsystem's name, as text; empty for a shell.
+    #[must_use]
+    pub fn detail(&self) -> String {
+        match self {
+            Self::Shell => String::new(),
+            Self::Exec(command) => String::from_utf8_lossy(command).into_owned(),
+            Self::Subsystem(name) => name.clone(),
+        }
+    }
+}
+
 /// Leave to start one process. Only [`decide`] makes one; [`Permit::redeem`] uses it up.
 #[derive(Debug)]
 pub struct Permit {

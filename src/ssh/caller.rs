@@ -11,6 +11,7 @@ use super::login::Admitted;
 use super::permit::permit_lost;
 use super::shared::Shared;
 use super::tunnel::tunnel;
+use crate::events::Happening;
 use crate::forward::{Opener, Refused, Traffic, Tunnel};
 use crate::policy::{Denied, Rules};
 
@@ -107,10 +108,15 @@ impl Opener for ChannelOpener {
     }
 
     fn note(&self, host: &str, port: u16, outcome: Result<Traffic, Refused>) {
-        let (connection, kind, from) = (&self.shared.id, self.name(), format!("{host}:{port}"));
-        match outcome {
-            Ok(traffic) => tracing::debug!(%connection, kind, ?from, ?traffic, "forward ended"),
-            Err(reason) => tracing::info!(%connection, kind, ?from, %reason, "forward refused"),
-        }
+        let (kind, target) = (self.name(), format!("{host}:{port}"));
+        self.shared.teller.tell(&match outcome {
+            Ok(Traffic { sent: received, received: sent, .. }) => {
+                Happening::ForwardEnded { kind, target, received, sent }
+            }
+            Err(reason) => {
+                let reason = reason.to_string();
+                Happening::ForwardRefused { kind, target, failed: true, reason }
+            }
+        });
     }
 }

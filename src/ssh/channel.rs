@@ -2,6 +2,8 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::rescue;
 use super::shared::Shared;
 use crate::engine::{ExitStatus, Signal};
+use crate::events::Happening;
 use crate::session::{Client, SessionError};
 
 /// Longest `TERM` that we pass on, in bytes.
@@ -26,6 +29,11 @@ pub(super) struct ChannelClient {
     handle: Handle,
     closed: CancellationToken,
     shared: Arc<Shared>,
+    /// Which of the connection's sessions.
+    session: u32,
+    begun: Instant,
+    /// Bytes of the program's.
+    sent: AtomicU64,
 }
 
 impl ChannelClient {
@@ -34,8 +42,23 @@ impl ChannelClient {
         handle: Handle,
         closed: CancellationToken,
         shared: Arc<Shared>,
+        session: u32,
     ) -> Arc<Self> {
-        Arc::new(Self { write, handle, closed, shared })
+        let (begun, sent) = (Instant::now(), AtomicU64::new(0));
+        Arc::new(Self { write, handle, closed, shared, session, begun, sent })
+    }
+
+    /// How much of the program's output went to the client, in bytes.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    fn note(&self, chunk: &Bytes) {
+        self.shared.activity.note();
+        if self.sent.fetch_add(chunk.len() as u64, Ordering::Relaxed) == 0 {
+            let (session, after) = (self.session, self.begun.elapsed());
+            self.shared.teller.tell(&Happening::FirstOutput { session, after });
+        }
     }
 
     /// Shows what the connection's users are to know, for as long as it is awaited. Never ends.
@@ -98,7 +121,7 @@ impl ChannelClient {
 #[async_trait]
 impl Client for ChannelClient {
     async fn stdout(&self, chunk: Bytes) -> io::Result<()> {
-        self.shared.activity.note();
+        self.note(&chunk);
         // The wait for window does not end when the channel does: russh wakes nobody then.
         tokio::select! {
             biased;
@@ -108,7 +131,7 @@ impl Client for ChannelClient {
     }
 
     async fn stderr(&self, chunk: Bytes) -> io::Result<()> {
-        self.shared.activity.note();
+        self.note(&chunk);
         self.send_stderr(chunk).await
     }
 }

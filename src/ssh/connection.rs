@@ -10,7 +10,7 @@ use russh::server::{
 use russh::{Channel, ChannelId, ChannelOpenFailure, Pty, Sig};
 use tokio::sync::{Semaphore, oneshot};
 
-use super::channel::{from_russh, sane_term};
+use super::channel::from_russh;
 use super::dial::{self, Call};
 use super::doors::{self, DisplayRequest};
 use super::listen::{Asker, Listeners};
@@ -19,7 +19,9 @@ use super::owner::container_for;
 use super::program::Program;
 use super::shared::Shared;
 use super::slots::{Opening, Slot, Slots, inlet};
-use crate::engine::{Address, Terminal, TerminalMode, TerminalSize};
+use crate::engine::{Address, TerminalSize};
+use crate::events::Happening;
+use crate::ids::shown_name;
 use crate::policy::{self, Start, StartRequest};
 use crate::pool::Moment;
 
@@ -62,7 +64,7 @@ impl Connection {
         let permit = match policy::decide(&admitted.profile.rules, &admitted.identity, request.clone()) {
             Ok(permit) => permit,
             Err(denied) => {
-                tracing::info!(connection = %self.shared.id, %denied, "request refused");
+                self.refused(request.start.name(), request.start.detail(), denied.to_string());
                 self.slots.insert(id, Slot::Opening(opening));
                 return russh.channel_failure(id);
             }
@@ -70,10 +72,14 @@ impl Connection {
         self.sessions_begun += 1;
         let container = container_for(&self.shared, &admitted, Some(self.sessions_begun));
         let lease = admitted.profile.pool.lease(Moment::Session, container);
-        let program = Program { permit, request, admitted, lease };
+        let program = Program { number: self.sessions_begun, permit, request, admitted, lease };
         let running = program.run(opening, &self.shared, russh.handle());
         self.slots.insert(id, Slot::Running(running));
         russh.channel_success(id)
+    }
+
+    fn refused(&self, request: &'static str, detail: String, reason: String) {
+        self.shared.teller.tell(&Happening::RequestRefused { request, detail, reason });
     }
 
     /// Decides about a channel for whoever is to be dialled.
@@ -167,7 +173,7 @@ impl Handler for Connection {
             self.slots.insert(opening.write.id(), Slot::Opening(opening));
             reply.accept().await;
         } else {
-            tracing::info!(connection = %self.shared.id, "session refused: too many on the connection");
+            self.refused("session", String::new(), "too many on the connection".to_owned());
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
         }
         Ok(())
@@ -187,15 +193,11 @@ impl Handler for Connection {
         let admitted = self.desk.admitted();
         let permitted = admitted.is_some_and(|who| who.profile.rules.permits_terminal(&who.identity));
         let granted = self.slots.opening(id).filter(|_| permitted).is_some_and(|opening| {
-            opening.terminal.is_none() && {
-                let modes = modes
-                    .iter()
-                    .map(|(code, argument)| TerminalMode { opcode: *code as u8, argument: *argument });
-                let size = TerminalSize::from_client(columns, rows);
-                opening.terminal = Some(Terminal { term: sane_term(term), size, modes: modes.collect() });
-                true
-            }
+            opening.take_terminal(term, TerminalSize::from_client(columns, rows), modes)
         });
+        if !permitted {
+            self.refused("pty-req", String::new(), "no terminals are permitted".to_owned());
+        }
         reply(russh, id, granted)
     }
 
@@ -207,13 +209,11 @@ impl Handler for Connection {
         russh: &mut Russh,
     ) -> Result<(), Self::Error> {
         let Some(admitted) = self.desk.admitted().cloned() else { return reply(russh, id, false) };
-        let granted = self.slots.opening(id).is_some_and(|opening| {
-            let accepted = admitted.profile.rules.accepts_variable(name, value, &opening.env);
-            if accepted {
-                opening.env.push((name.to_owned(), value.to_owned()));
-            }
-            accepted
-        });
+        let rules = &admitted.profile.rules;
+        let granted = self.slots.opening(id).is_some_and(|opening| opening.take_variable(rules, name, value));
+        if !granted {
+            self.refused("env", shown_name(name), "it is not accepted".to_owned());
+        }
         reply(russh, id, granted)
     }
 
@@ -368,8 +368,13 @@ impl Handler for Connection {
                 self.desk.admitted().is_some_and(|who| who.profile.rules.permits_signal(*signal))
             })
             .zip(self.slots.running(id))
-            .is_some_and(|(signal, running)| running.signals.try_send(signal).is_ok());
-        reply(russh, id, sent)
+            .filter(|(signal, running)| running.signals.try_send(*signal).is_ok())
+            .map(|(signal, running)| Happening::Signaled { session: running.number, signal: signal.name() });
+        match &sent {
+            Some(passed_on) => self.shared.teller.tell(passed_on),
+            None => self.refused("signal", String::new(), "it is not permitted, or nothing runs".to_owned()),
+        }
+        reply(russh, id, sent.is_some())
     }
 
     async fn data(&mut self, id: ChannelId, data: &[u8], _russh: &mut Russh) -> Result<(), Self::Error> {

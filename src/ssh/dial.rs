@@ -15,7 +15,8 @@ use super::shared::Shared;
 use super::slots::{Inlet, Outlet, inlet};
 use super::tunnel::tunnel;
 use crate::engine::Address;
-use crate::forward::{self, Failure};
+use crate::events::Happening;
+use crate::forward::{self, Failure, Traffic};
 use crate::identity::Identity;
 use crate::policy::{self, DialPermit, Rules};
 
@@ -69,7 +70,7 @@ impl Call {
             Err(refusal) => refusal,
         };
         let (failure, reason, target) = refusal;
-        tracing::info!(connection = %shared.id, kind, ?target, reason, "forward refused");
+        shared.teller.tell(&Happening::ForwardRefused { kind, target, failed: false, reason });
         reply.reject(failure).await;
         None
     }
@@ -108,7 +109,7 @@ fn judge<'a>(
 impl Permitted {
     async fn run(self, shared: Arc<Shared>, admitted: Admitted, outlet: Outlet) {
         let Self { kind, to, permit, write, reply, place } = self;
-        let (connection, target) = (&shared.id, to.to_string());
+        let target = to.to_string();
         let tasks = &shared.services.drain.tasks;
         let mut cut = shared.cut.clone();
         let dialled = tokio::select! {
@@ -122,18 +123,20 @@ impl Permitted {
             Ok(process) => process,
             Err(failure) => {
                 let reason = rescue::readable(&failure.to_string());
-                tracing::info!(%connection, kind, ?target, reason, "forward failed");
+                shared.teller.tell(&Happening::ForwardRefused { kind, target, failed: true, reason });
                 return reply.reject(rescue::no_socket(&failure)).await;
             }
         };
-        tracing::info!(%connection, kind, ?target, "forward");
+        shared.teller.tell(&Happening::Forwarded { kind, target: target.clone() });
         reply.accept().await;
         let revoked = revoked(Arc::clone(&shared), admitted.identity.clone(), to);
         let tunnel = tunnel(write, outlet, &shared, &admitted, Box::pin(revoked));
         let client = Arc::clone(&tunnel.client);
         // A fault of ours must not leave the client waiting for ever.
         match AssertUnwindSafe(forward::relay(process, tunnel)).catch_unwind().await {
-            Ok(traffic) => tracing::debug!(%connection, kind, ?target, ?traffic, "forward ended"),
+            Ok(Traffic { sent: received, received: sent, .. }) => {
+                shared.teller.tell(&Happening::ForwardEnded { kind, target, received, sent });
+            }
             Err(_fault) => client.close().await,
         }
         drop(place);

@@ -10,6 +10,7 @@ use super::login::Admitted;
 use super::permit::permit_lost;
 use super::rescue;
 use super::shared::Shared;
+use crate::events::Happening;
 use crate::forward::x11::{Credentials, Gatekeeper, PROTOCOL};
 use crate::forward::{Door, Doors, MakeReception, Manner, Reception};
 use crate::policy::{self, Rules};
@@ -48,7 +49,7 @@ pub(super) fn grant_agent(shared: &Shared, admitted: Option<&Admitted>) -> bool 
         policy::decide_agent(rules, &admitted.identity).map_err(|denied| denied.to_string())
     });
     let granted = judged.map(|permit| shared.forwards.agent.permit(permit));
-    note(shared, "auth-agent", &granted)
+    note(shared, "auth-agent", granted)
 }
 
 /// Decides about X11. The display is made when a program starts.
@@ -73,7 +74,7 @@ pub(super) fn grant_display(
         *there = Some(display);
         Ok(())
     });
-    note(shared, "x11", &granted)
+    note(shared, "x11", granted)
 }
 
 fn judge<T>(
@@ -87,12 +88,13 @@ fn judge<T>(
     decide(&admitted.profile.rules, admitted)
 }
 
-fn note(shared: &Shared, kind: &str, granted: &Result<(), String>) -> bool {
-    match granted {
-        Ok(()) => tracing::info!(connection = %shared.id, kind, "forward"),
-        Err(reason) => tracing::info!(connection = %shared.id, kind, reason, "forward refused"),
-    }
-    granted.is_ok()
+fn note(shared: &Shared, kind: &'static str, granted: Result<(), String>) -> bool {
+    let (is_granted, target) = (granted.is_ok(), String::new());
+    shared.teller.tell(&match granted {
+        Ok(()) => Happening::Forwarded { kind, target },
+        Err(reason) => Happening::ForwardRefused { kind, target, failed: false, reason },
+    });
+    is_granted
 }
 
 /// What a program is to be given; `screen` where X11 was granted to its session.

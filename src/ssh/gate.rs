@@ -14,6 +14,7 @@ use super::network::{Source, canonical};
 use super::penalties::Penalties;
 use super::proxy_protocol::{self, Announced};
 use super::services::Services;
+use crate::events::Events;
 
 /// How often refusals of one kind are logged: a flood of connections must not become one of lines.
 pub(super) const REPORT_INTERVAL: Duration = Duration::from_secs(5);
@@ -24,6 +25,7 @@ pub(super) struct Gate {
     pub(super) admission: Admission,
     pub(super) penalties: Arc<Penalties>,
     refusals: Refusals,
+    events: Events,
 }
 
 /// A connection that was let in.
@@ -50,6 +52,7 @@ impl Gate {
             admission: Admission::new(services.connection_limits, ceiling),
             penalties: Arc::new(penalties),
             refusals: Refusals::default(),
+            events: services.events.clone(),
         }
     }
 
@@ -103,15 +106,11 @@ impl Gate {
                 }
             }
             Ok(Err(error)) => {
-                self.refusals.note(proxy, Refusal::Unidentified, &error);
+                self.note(proxy, Refusal::Unidentified, &error);
                 return None;
             }
             Err(_elapsed) => {
-                self.refusals.note(
-                    proxy,
-                    Refusal::Unidentified,
-                    &"its PROXY protocol header did not come in time",
-                );
+                self.note(proxy, Refusal::Unidentified, &"its PROXY protocol header did not come in time");
                 return None;
             }
         };
@@ -129,9 +128,14 @@ impl Gate {
         self.refusals.report();
     }
 
+    fn note(&self, client: SocketAddr, refusal: Refusal, reason: &dyn Display) {
+        self.events.tell_refusal(client, refusal.label());
+        self.refusals.note(client, refusal, reason);
+    }
+
     /// Tells the client as sshd does: a line in place of the version, for those who look (`ssh -v`).
     fn turn_away(&self, tcp: &TcpStream, client: SocketAddr, refusal: Refusal, reason: &dyn Display) {
-        self.refusals.note(client, refusal, reason);
+        self.note(client, refusal, reason);
         // What is not read yet would turn our close into a reset, which drops the line.
         let mut unread = [0; 256];
         for attempt in [tcp.try_write(refusal.line()), tcp.try_read(&mut unread)] {
@@ -143,6 +147,17 @@ impl Gate {
 }
 
 impl Refusal {
+    /// For labels.
+    fn label(self) -> &'static str {
+        match self {
+            Self::Punished => "banned",
+            Self::TooMany => "connections",
+            Self::TooManyOfSource => "connections-of-source",
+            Self::TooManyStartups => "startups",
+            Self::Unidentified => "proxy",
+        }
+    }
+
     /// sshd's words.
     fn line(self) -> &'static [u8] {
         match self {

@@ -13,6 +13,7 @@ use super::permit::permit_lost;
 use super::rescue;
 use super::shared::Shared;
 use crate::engine::{Address, Listener};
+use crate::events::Happening;
 use crate::forward::{self, Failure, Manner, Reception};
 use crate::policy::{self, ListenPermit, Rules};
 
@@ -62,20 +63,21 @@ impl Listeners {
         let (at, permit, admitted) = match judged {
             Ok(judged) => judged,
             Err(reason) => {
-                tracing::info!(connection = %shared.id, kind, ?target, reason, "forward refused");
+                shared.teller.tell(&Happening::ForwardRefused { kind, target, failed: false, reason });
                 return None;
             }
         };
         match listen(shared, permit).await {
             Ok(listener) => {
                 let port = listener.port();
-                tracing::info!(connection = %shared.id, kind, ?target, port, "forward");
+                let target = if target.ends_with(":0") { format!("{target} → {port}") } else { target };
+                shared.teller.tell(&Happening::Forwarded { kind, target });
                 self.stand(&Host { shared, admitted, handle }, at, listener);
                 Some(port)
             }
             Err(failure) => {
                 let reason = rescue::readable(&failure.to_string());
-                tracing::info!(connection = %shared.id, kind, ?target, reason, "forward failed");
+                shared.teller.tell(&Happening::ForwardRefused { kind, target, failed: true, reason });
                 None
             }
         }

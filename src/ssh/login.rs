@@ -13,6 +13,7 @@ use russh::{MethodKind, MethodSet};
 use super::services::Profile;
 use super::shared::Shared;
 use crate::auth::{self, Answer, Evidence, Facts, Method, PublicKey};
+use crate::events::{Happening, Proof};
 use crate::identity::Identity;
 use crate::ids::shown_name;
 use crate::policy;
@@ -27,6 +28,8 @@ const CODE_BYTES_MAX: usize = 256;
 /// Somebody who is in.
 #[derive(Clone, Debug)]
 pub(super) struct Admitted {
+    /// What was proven: `publicKey+totp`.
+    pub(super) methods: String,
     pub(super) identity: Identity,
     pub(super) profile: Arc<Profile>,
 }
@@ -66,6 +69,8 @@ impl Desk {
         {
             return Auth::Accept;
         }
+        let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
+        self.tell(user, Method::PublicKey, Some(fingerprint), Proof::Refused);
         reject(&services.door.methods(&self.login, user), false)
     }
 
@@ -105,15 +110,27 @@ impl Desk {
         self.judge(user, Evidence::Code(Secret::new(code))).await
     }
 
+    fn tell(&self, user: &str, method: Method, key: Option<String>, outcome: Proof) {
+        let (name, method) = (shown_name(user), method.name());
+        self.shared.teller.tell(&Happening::Proven { name, method, key, outcome });
+    }
+
     async fn judge(&mut self, user: &str, evidence: Evidence) -> Auth {
         let shared = Arc::clone(&self.shared);
-        match shared.services.door.prove(&mut self.login, &shared.caller, user, evidence).await {
+        let (method, key) = (evidence.method(), evidence.key_fingerprint().map(str::to_owned));
+        let answer = shared.services.door.prove(&mut self.login, &shared.caller, user, evidence).await;
+        let outcome = match &answer {
+            Answer::Accept(_) => Proof::Accepted,
+            Answer::More(_) => Proof::Partial,
+            Answer::Deny { .. } => Proof::Refused,
+        };
+        self.tell(user, method, key, outcome);
+        match answer {
             Answer::Accept(proven) => self.admit(*proven).await,
             Answer::More(methods) => reject(&methods, true),
             Answer::Deny { methods, guessed } => {
                 if guessed {
                     shared.suspect.guess_failed();
-                    tracing::info!(connection = %shared.id, client = %shared.client, user = shown_name(user), "a wrong guess");
                 }
                 if self.login.is_exhausted() {
                     shared.exhausted.cancel();
@@ -133,11 +150,13 @@ impl Desk {
                 if !left_out.is_empty() {
                     tracing::warn!(connection = %shared.id, %user, variables = left_out.join(" "), "variables are left out");
                 }
-                self.admitted = Some(Admitted { identity, profile });
+                shared.teller.is_of(user.as_str());
+                self.admitted = Some(Admitted { methods: self.login.passed(), identity, profile });
                 Auth::Accept
             }
             Err(reason) => {
                 tracing::warn!(connection = %shared.id, %user, reason, "nobody comes in without a profile");
+                shared.teller.tell(&Happening::LoginRefused { reason: "profile", detail: reason });
                 self.login.forget();
                 reject(&[], false)
             }

@@ -24,6 +24,7 @@ use super::shared::Shared;
 use super::stream::Stream;
 use crate::auth::Caller;
 use crate::engine::{self, ContainerSpec, LABEL_PROFILE, LABEL_SESSION, LaunchStage};
+use crate::events::Happening;
 use crate::ids::ConnectionId;
 use crate::pool::{LaunchState, Lease, Moment};
 use crate::session::Cut;
@@ -65,7 +66,8 @@ pub(super) async fn own(arrival: Arrival, gate: &Gate, current: watch::Receiver<
     let stream = Stream::new(tcp, kill.clone(), budget, services.transport.dead_after, version);
     let (login_sender, mut login) = oneshot::channel();
     let handler = Connection::new(Arc::clone(&shared), login_sender);
-    tracing::debug!(connection = %shared.id, %client, "connected");
+    shared.teller.tell(&Happening::Connected { server });
+    let mut ending = Farewell { shared: Arc::clone(&shared), stage: "no-ssh", error: None };
 
     let running = tokio::select! {
         running = timeout_at(grace, run_stream(Arc::clone(&services.transport.russh), stream, handler)) => running,
@@ -75,10 +77,11 @@ pub(super) async fn own(arrival: Arrival, gate: &Gate, current: watch::Receiver<
     let running = match running {
         Ok(Ok(running)) => running,
         outcome => {
-            tracing::debug!(connection = %shared.id, %client, "no SSH client");
             return if outcome.is_err() { shared.suspect.exceeds_grace() } else { shared.suspect.leaves() };
         }
     };
+    ending.stage = "unknown";
+    shared.teller.tell(&Happening::Greeted { version: version_of(&shared), after: shared.teller.age() });
     let handle = running.handle();
     let mut running = running.fuse();
     let admitted = tokio::select! {
@@ -99,13 +102,17 @@ pub(super) async fn own(arrival: Arrival, gate: &Gate, current: watch::Receiver<
     };
     let admitted = admitted.filter(|_| ticket.logged_in());
     match admitted.map(|admitted| (gate.admission.logged_in(admitted.identity.username()), admitted)) {
-        Some((Ok(_place), admitted)) => serve_user(&shared, &admitted, &mut running, &handle, &reins).await,
-        Some((Err(too_many), Admitted { identity, .. })) => {
-            tracing::info!(connection = %shared.id, %client, user = %identity.username(), "refused: {too_many}");
+        Some((Ok(_place), admitted)) => {
+            ending.stage = "logged-in";
+            ending.error = serve_user(&shared, &admitted, &mut running, &handle, &reins).await;
+        }
+        Some((Err(too_many), _)) => {
+            let detail = too_many.to_string();
+            shared.teller.tell(&Happening::LoginRefused { reason: "connections-of-user", detail });
             let reason = format!("{too_many} (connection {})", shared.id);
             disconnect(&handle, &mut running, Disconnect::TooManyConnections, reason).await;
         }
-        None => tracing::info!(connection = %shared.id, %client, "left without a login"),
+        None => {}
     }
     shared.over.cancel();
     kill.cancel();
@@ -113,6 +120,25 @@ pub(super) async fn own(arrival: Arrival, gate: &Gate, current: watch::Receiver<
         // russh's task ends with its stream; waiting for it means that nothing of the connection is left.
         drop(timeout(DISCONNECT_TIMEOUT, running).await);
     }
+}
+
+/// Tells of the end of a connection when it is dropped, however that came.
+struct Farewell {
+    shared: Arc<Shared>,
+    stage: &'static str,
+    error: Option<String>,
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        let (stage, error, duration) = (self.stage, self.error.take(), self.shared.teller.age());
+        self.shared.teller.tell(&Happening::Disconnected { stage, error, duration });
+    }
+}
+
+/// What the client calls itself.
+fn version_of(shared: &Shared) -> String {
+    shared.caller.client_version.get().cloned().unwrap_or_default()
 }
 
 /// `None` when the client leaves first.
@@ -152,6 +178,7 @@ fn share(
     let (cut_sender, cut) = watch::channel(None);
     let (notice_sender, notice) = watch::channel(None);
     let shared = Arc::new(Shared {
+        teller: services.events.of_connection(id.clone(), client),
         caller: Caller { source: client, connection: id.clone(), client_version: Arc::default() },
         id,
         client,
@@ -178,39 +205,53 @@ async fn serve_user(
     running: &mut Running,
     handle: &Handle,
     reins: &Reins,
-) {
-    let (id, client) = (&shared.id, shared.client);
-    let Admitted { identity, profile } = admitted;
-    let key = identity.key_fingerprint();
-    tracing::info!(connection = %id, %client, user = %identity.username(), key, profile = profile.name, "logged in");
+) -> Option<String> {
+    let Admitted { methods, identity, profile } = admitted;
+    shared.teller.tell(&Happening::LoggedIn {
+        methods: methods.clone(),
+        key: identity.key_fingerprint().map(str::to_owned),
+        profile: profile.name.clone(),
+        version: version_of(shared),
+        after: shared.teller.age(),
+    });
     let lease = profile.pool.lease(Moment::Login, container_for(shared, admitted, None));
     // Without one there is nothing to follow: its sender is gone.
     let nothing = || watch::channel(LaunchState::InProgress(LaunchStage::Preparing)).1;
     let launch = lease.as_ref().map_or_else(nothing, Lease::state);
     let curfew = Curfew { lifetime: profile.max_lifetime, idle: profile.idle_timeout };
-    match wait_for_end(shared, running, launch, reins, curfew).await {
-        None => {}
-        Some(cut) => {
-            tracing::info!(connection = %id, reason = %cut, "ending the connection");
+    let error = match wait_for_end(shared, running, launch, reins, curfew).await {
+        End::Left(error) => error,
+        End::Cut(cut) => {
+            shared.teller.tell(&Happening::Ending { reason: cut.to_string() });
             reins.cut.send_replace(Some(cut.clone()));
             say_goodbye(shared, running, handle, &cut).await;
+            None
         }
-    }
+    };
     shared.over.cancel();
     if let Some(lease) = lease {
         lease.give_back().await;
-        tracing::debug!(connection = %id, "container given back");
+        tracing::debug!(connection = %shared.id, "container given back");
     }
+    error
 }
 
-/// Waits until the connection is over, or tells why it is to be ended.
+/// How a connection ends.
+enum End {
+    /// The client left, or something broke.
+    Left(Option<String>),
+    /// We end it.
+    Cut(Cut),
+}
+
+/// Waits until the connection is over, or is to be ended.
 async fn wait_for_end(
     shared: &Shared,
     running: &mut Running,
     mut launch: watch::Receiver<LaunchState>,
     reins: &Reins,
     curfew: Curfew,
-) -> Option<Cut> {
+) -> End {
     let services = &shared.services;
     let mut clock = Clock::start(curfew);
     loop {
@@ -218,26 +259,23 @@ async fn wait_for_end(
         // Sessions hear of a loss first, also those whose program is just being started.
         reins.container.send_replace(now.clone());
         if let LaunchState::Lost(reason) = now {
-            return Some(Cut::ContainerLost(reason));
+            return End::Cut(Cut::ContainerLost(reason));
         }
         tokio::select! {
-            ended = &mut *running => {
-                tracing::info!(connection = %shared.id, error = ended.err().map(tracing::field::display), "disconnected");
-                return None;
-            }
+            ended = &mut *running => return End::Left(ended.err().map(|error| error.to_string())),
             // Whoever waits for a container is not idle.
             Ok(()) = launch.changed() => shared.activity.note(),
             call = clock.next(&shared.activity) => match call {
                 Call::Warn(notice) => drop(reins.notice.send_replace(Some(notice))),
-                Call::End(cut) => return Some(cut),
+                Call::End(cut) => return End::Cut(cut),
             },
             () = services.drain.begun.cancelled(), if !shared.sessions.is_closed() => {
                 reins.notice.send_replace(Some(Notice::Draining(services.drain_grace)));
                 // No session begins any more; with the last one the connection ends.
                 shared.sessions.close();
             }
-            () = shared.sessions.wait() => return Some(Cut::Draining),
-            () = services.drain.cut.cancelled() => return Some(Cut::Draining),
+            () = shared.sessions.wait() => return End::Cut(Cut::Draining),
+            () = services.drain.cut.cancelled() => return End::Cut(Cut::Draining),
         }
     }
 }
@@ -266,7 +304,7 @@ async fn say_goodbye(shared: &Shared, running: &mut Running, handle: &Handle, cu
 pub(super) fn container_for(shared: &Shared, admitted: &Admitted, session: Option<u32>) -> ContainerSpec {
     let mut name = format!("coracle-{}", shared.id);
     let hostname = format!("coracle-{}", shared.id.short());
-    let Admitted { identity, profile } = admitted;
+    let Admitted { identity, profile, .. } = admitted;
     let username = identity.username().as_str();
     let mut labels = engine::labels(&shared.services.instance, &shared.id, username, shared.client);
     if !profile.name.is_empty() {

@@ -2,6 +2,8 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use futures::FutureExt;
 use russh::server::Handle;
@@ -14,13 +16,16 @@ use super::login::Admitted;
 use super::permit::permit_lost;
 use super::shared::Shared;
 use super::slots::{Opening, Outlet, Running, inlet};
-use crate::engine::TerminalSize;
+use crate::engine::{ExitStatus, TerminalSize};
+use crate::events::Happening;
 use crate::policy::{self, Permit, Rules, StartRequest};
-use crate::pool::Lease;
+use crate::pool::{LaunchState, Lease};
 use crate::session::{self, Ending, Remains, SIGNALS_PENDING_MAX, Session, SessionError};
 
 /// What is to run.
 pub(super) struct Program {
+    /// Which of the connection's sessions.
+    pub(super) number: u32,
     pub(super) permit: Permit,
     /// What the permit was given for, to ask again when the rules change.
     pub(super) request: StartRequest,
@@ -32,20 +37,28 @@ pub(super) struct Program {
 impl Program {
     /// Starts the session's task.
     pub(super) fn run(self, opening: Opening, shared: &Arc<Shared>, handle: Handle) -> Running {
-        let Self { permit, request, admitted, lease } = self;
+        let Self { number, permit, request, admitted, lease } = self;
         let Opening { place, write, terminal, screen, .. } = opening;
         let size = terminal.map_or(TerminalSize::from_client(0, 0), |terminal| terminal.size);
         let (sizes, size_receiver) = watch::channel(size);
         let (signals, signal_receiver) = mpsc::channel(SIGNALS_PENDING_MAX);
         let (inlet, outlet) = inlet(shared);
-        let Outlet { input, closed, overflowed, over, .. } = outlet;
+        let Outlet { input, received, closed, overflowed, over, .. } = outlet;
         let revoked = CancellationToken::new();
         let provision = doors::of_program(shared, &admitted, screen, &handle);
-        let client = ChannelClient::new(write, handle, closed.clone(), Arc::clone(shared));
         let has_terminal = permit.has_terminal();
+        shared.teller.tell(&Happening::SessionStarted {
+            session: number,
+            request: request.start.name(),
+            detail: request.start.detail(),
+            terminal: has_terminal,
+        });
+        let client = ChannelClient::new(write, handle, closed.clone(), Arc::clone(shared), number);
+        let container = lease.as_ref().map_or_else(|| shared.container.clone(), Lease::state);
+        let tale = Tale { number, begun: Instant::now(), received, container: container.clone() };
         let session = Session {
             permit,
-            container: lease.as_ref().map_or_else(|| shared.container.clone(), Lease::state),
+            container,
             client: Arc::clone(&client) as Arc<dyn session::Client>,
             provision,
             stdin: input,
@@ -59,7 +72,7 @@ impl Program {
                 revoked: revoked.clone(),
             },
         };
-        let running = Running { inlet, sizes, signals, has_terminal };
+        let running = Running { inlet, sizes, signals, number, has_terminal };
         let watched = Arc::clone(shared);
         let work = shared.sessions.track_future(async move {
             // A fault of ours must not leave the client waiting for ever.
@@ -77,7 +90,9 @@ impl Program {
                 () = client.show_notices(), if has_terminal => Err(SessionError::Closed),
                 () = watch => Err(SessionError::Closed),
             };
+            let ended = tale.end(&result, client.sent());
             client.finish(result, has_terminal).await;
+            watched.teller.tell(&ended);
             drop((over, place));
         });
         shared.services.drain.tasks.spawn(async move {
@@ -87,6 +102,32 @@ impl Program {
             }
         });
         running
+    }
+}
+
+/// What is to be told at the end.
+struct Tale {
+    number: u32,
+    begun: Instant,
+    received: Arc<AtomicU64>,
+    container: watch::Receiver<LaunchState>,
+}
+
+impl Tale {
+    fn end(&self, result: &Result<ExitStatus, SessionError>, sent: u64) -> Happening {
+        let (outcome, exit) = match result {
+            Ok(ExitStatus::Exited(status)) => ("exited", status.to_string()),
+            Ok(ExitStatus::Signaled(signal)) => ("signaled", signal.name().to_owned()),
+            Err(error @ SessionError::Closed) => ("closed", error.to_string()),
+            Err(error @ SessionError::Cut(_)) => ("cut", error.to_string()),
+            Err(error) => ("failed", error.to_string()),
+        };
+        let container = match &*self.container.borrow() {
+            LaunchState::Ready(container) => Some(container.id().as_str().to_owned()),
+            LaunchState::InProgress(_) | LaunchState::Failed(_) | LaunchState::Lost(_) => None,
+        };
+        let (received, duration) = (self.received.load(Ordering::Relaxed), self.begun.elapsed());
+        Happening::SessionEnded { session: self.number, outcome, exit, duration, received, sent, container }
     }
 }
 

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use super::admission::ConnectionLimits;
 use super::transport::Transport;
 use crate::auth::{Caller, Door, Facts};
+use crate::events::Events;
 use crate::identity::Identity;
 use crate::ids::InstanceId;
 use crate::policy::Rules;
@@ -28,6 +29,8 @@ pub struct Services {
     pub instance: InstanceId,
     /// Owner of all tasks.
     pub drain: Drain,
+    /// Who wants to know what happens.
+    pub events: Events,
     /// Shown before the login; empty for none.
     pub banner: String,
     /// What sessions get to end by themselves when the server goes down.

@@ -12,6 +12,7 @@ use super::forwards::Forwards;
 use super::penalties::Suspect;
 use super::services::Services;
 use crate::auth::Caller;
+use crate::events::Teller;
 use crate::ids::ConnectionId;
 use crate::pool::LaunchState;
 use crate::session::{Budget, Cut};
@@ -25,6 +26,8 @@ pub(super) struct Shared {
     pub(super) suspect: Suspect,
     /// The same as far as logins go.
     pub(super) caller: Caller,
+    /// To tell what happens.
+    pub(super) teller: Teller,
     /// As they were when the connection came.
     pub(super) services: Arc<Services>,
     /// As they are now.

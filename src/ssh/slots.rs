@@ -2,14 +2,17 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use russh::server::Msg;
-use russh::{ChannelId, ChannelWriteHalf};
+use russh::{ChannelId, ChannelWriteHalf, Pty};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::channel::sane_term;
 use super::shared::Shared;
-use crate::engine::{Signal, Terminal, TerminalSize};
+use crate::engine::{Signal, Terminal, TerminalMode, TerminalSize};
+use crate::policy::Rules;
 use crate::session::{self, StdinQueue, StdinSender};
 
 /// The channels of a connection.
@@ -37,12 +40,37 @@ pub(super) struct Opening {
     pub(super) screen: Option<u32>,
 }
 
+impl Opening {
+    /// `false` where it has one already.
+    pub(super) fn take_terminal(&mut self, term: &str, size: TerminalSize, modes: &[(Pty, u32)]) -> bool {
+        let is_first = self.terminal.is_none();
+        if is_first {
+            let modes = modes
+                .iter()
+                .map(|(code, argument)| TerminalMode { opcode: *code as u8, argument: *argument });
+            self.terminal = Some(Terminal { term: sane_term(term), size, modes: modes.collect() });
+        }
+        is_first
+    }
+
+    /// `false` where it is not accepted.
+    pub(super) fn take_variable(&mut self, rules: &Rules, name: &str, value: &str) -> bool {
+        let accepted = rules.accepts_variable(name, value, &self.env);
+        if accepted {
+            self.env.push((name.to_owned(), value.to_owned()));
+        }
+        accepted
+    }
+}
+
 /// A channel whose program runs, is about to, or has ended.
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) inlet: Inlet,
     pub(super) sizes: watch::Sender<TerminalSize>,
     pub(super) signals: mpsc::Sender<Signal>,
+    /// Which of the connection's sessions.
+    pub(super) number: u32,
     pub(super) has_terminal: bool,
 }
 
@@ -50,6 +78,8 @@ pub(super) struct Running {
 #[derive(Debug)]
 pub(super) struct Inlet {
     input: StdinSender,
+    /// Bytes that the client has sent.
+    received: Arc<AtomicU64>,
     closed: CancellationToken,
     overflowed: CancellationToken,
     ended: CancellationToken,
@@ -60,6 +90,8 @@ pub(super) struct Inlet {
 #[derive(Debug)]
 pub(super) struct Outlet {
     pub(super) input: StdinQueue,
+    /// Bytes that the client has sent.
+    pub(super) received: Arc<AtomicU64>,
     /// Cancelled when the channel is closed, or the connection is over.
     pub(super) closed: CancellationToken,
     /// Cancelled when more came than can be kept.
@@ -75,19 +107,22 @@ pub(super) fn inlet(shared: &Arc<Shared>) -> (Inlet, Outlet) {
     let (sender, queue) = session::stdin_queue(&shared.budget);
     let (overflowed, ended) = (CancellationToken::new(), CancellationToken::new());
     let (closed, over) = (shared.over.child_token(), CancellationToken::new());
+    let received = Arc::new(AtomicU64::new(0));
     let outlet = Outlet {
         input: queue,
+        received: Arc::clone(&received),
         closed: closed.clone(),
         overflowed: overflowed.clone(),
         ended: ended.clone(),
         over: over.clone().drop_guard(),
     };
-    (Inlet { input: sender, closed, overflowed, ended, over }, outlet)
+    (Inlet { input: sender, received, closed, overflowed, ended, over }, outlet)
 }
 
 impl Inlet {
     /// The client has sent something. Never waits.
     pub(super) fn push(&self, data: &[u8]) {
+        self.received.fetch_add(data.len() as u64, Ordering::Relaxed);
         if self.input.push(data).is_err() {
             self.overflowed.cancel();
         }

@@ -43,7 +43,7 @@ pub(super) fn tunnel(
     admitted: &Admitted,
     revoked: BoxFuture<'static, ()>,
 ) -> Tunnel {
-    let Outlet { input, closed, overflowed, ended, over } = outlet;
+    let Outlet { input, closed, overflowed, ended, over, .. } = outlet;
     let client = TunnelClient {
         write,
         shared: Arc::clone(shared),
