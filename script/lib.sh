@@ -9,6 +9,8 @@ SCRIPT=${0##*/}
 PYTHON_HOME="${CARGO_TARGET_DIR:-$ROOT/target}/test-venv"
 # shellcheck disable=SC2034
 CARGO_FUZZ_HOME="${CARGO_TARGET_DIR:-$ROOT/target}/cargo-fuzz"
+# shellcheck disable=SC2034
+CARGO_DEB_HOME="${CARGO_TARGET_DIR:-$ROOT/target}/cargo-deb"
 
 export DEBIAN_FRONTEND=noninteractive
 
@@ -48,6 +50,15 @@ runs() {
   pid=$(cat "$pid_file")
   [ -r "/proc/$pid/cmdline" ] || return 1
   tr '\0' ' ' <"/proc/$pid/cmdline" | grep -qF -- "$program"
+}
+
+# A subcommand of cargo, installed into a folder of its own unless there is one already.
+cargo_tool() {
+  local name=$1 home=$2
+  PATH="$PATH:$home/bin"
+  if have "$name"; then return; fi
+  say "installing $name into ${home#"$ROOT/"}" >&2
+  cargo install "$name" --locked --quiet --root "$home" </dev/null
 }
 
 # Installs Debian packages; the list of packages is refreshed once per run.

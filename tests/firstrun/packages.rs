@@ -46,7 +46,6 @@ fn analyze(args: &[&str]) -> std::process::Output {
 }
 
 #[test]
-#[ignore = "makes a package: script/test --package"]
 fn the_package_installs_serves_and_leaves_nothing() {
     let mut script = Command::new(top_level("script/test-package"));
 

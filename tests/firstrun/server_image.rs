@@ -1,5 +1,6 @@
-//! The server's own image and the compose file, with this machine's engine and no registry. Both want a static build of the
-//! server, so they run when they are asked for: `script/test --package`, with `CORACLE_TEST_STATIC` for one that is there.
+//! The server's own image and the compose file, with this machine's engine and no registry. A static build takes minutes, so
+//! that the image gets the libraries of the program under test instead; `CORACLE_TEST_STATIC=build` makes the real one, and
+//! `CORACLE_TEST_STATIC=FILE` takes one that is there.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
@@ -31,9 +32,11 @@ fn image() -> &'static str {
     MADE.get_or_init(|| {
         let mut script = Command::new(top_level("script/build-server-image"));
         script.args(["--tag", "coracle/server-test"]);
-        if let Some(binary) = std::env::var_os("CORACLE_TEST_STATIC") {
-            script.arg("--binary").arg(binary);
-        }
+        match std::env::var_os("CORACLE_TEST_STATIC") {
+            None => script.args(["--binary", env!("CARGO_BIN_EXE_coracle"), "--libraries"]),
+            Some(wish) if wish == "build" => &mut script,
+            Some(binary) => script.arg("--binary").arg(binary),
+        };
         assert_succeeds(&script.output().unwrap());
     });
     "coracle/server-test"
@@ -55,7 +58,6 @@ fn guests_of(container: &str, file: &str) -> String {
 }
 
 #[test]
-#[ignore = "wants a static build: script/test --package"]
 fn the_image_serves_as_a_user_of_its_own_by_the_line_on_the_page() {
     let home = Home::new();
     let name = home.folder.path().file_name().unwrap().to_str().unwrap().to_owned();
@@ -88,7 +90,6 @@ fn the_image_serves_as_a_user_of_its_own_by_the_line_on_the_page() {
 }
 
 #[test]
-#[ignore = "wants a static build: script/test --package"]
 fn compose_brings_a_development_server_up_and_takes_it_down() {
     let home = Home::new();
     let project = home.folder.path().file_name().unwrap().to_str().unwrap().to_lowercase();
