@@ -1,6 +1,7 @@
 //! What packages are made of.
 
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use crate::harness::{assert_succeeds, text, top_level};
 
@@ -47,9 +48,21 @@ fn analyze(args: &[&str]) -> std::process::Output {
 
 #[test]
 fn the_package_installs_serves_and_leaves_nothing() {
-    let mut script = Command::new(top_level("script/test-package"));
+    assert_succeeds(&script("script/test-package"));
+}
 
-    let output = script.args(["--binary", env!("CARGO_BIN_EXE_coracle")]).output().unwrap();
+/// Takes minutes: it makes an image with a systemd, and waits for its watchdog.
+#[test]
+fn a_real_systemd_runs_the_unit_and_its_socket() {
+    if std::env::var_os("CORACLE_TEST_FULL").is_some() {
+        assert_succeeds(&script("script/test-service"));
+    }
+}
 
-    assert_succeeds(&output);
+/// One at a time: both make the package.
+fn script(name: &str) -> std::process::Output {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut script = Command::new(top_level(name));
+    script.args(["--binary", env!("CARGO_BIN_EXE_coracle")]).output().unwrap()
 }
