@@ -5,6 +5,7 @@ mod keys;
 mod manual;
 mod passwd;
 mod probe;
+mod reference;
 mod serve;
 mod starter;
 mod terminal;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 
+pub use reference::reference;
 pub use starter::of_packages as config_of_packages;
 
 use crate::config::{self, Config, ConfigError};
@@ -76,6 +78,8 @@ enum ConfigCommand {
     },
     /// Print the JSON schema of the configuration, for editors
     Schema,
+    /// Print every key of the configuration with its type, default and meaning, as Markdown
+    Reference,
 }
 
 #[derive(Debug, Subcommand)]
@@ -150,6 +154,7 @@ impl Cli {
             Command::Config(ConfigCommand::Check { file }) => check(&file),
             Command::Config(ConfigCommand::Show { config }) => show(config),
             Command::Config(ConfigCommand::Schema) => Ok(print(&schema()?)?),
+            Command::Config(ConfigCommand::Reference) => Ok(print(&reference()?)?),
             Command::Hostkey(HostkeyCommand::Generate { kind, file }) => generate(&file, kind.into()),
             Command::Passwd => Ok(passwd::run()?),
             Command::Totp(TotpCommand::Enroll(enroll)) => Ok(enroll.run()?),

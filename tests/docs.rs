@@ -1,13 +1,37 @@
 //! Holds what is written about the program to the program.
 
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+
+#[path = "docs/messages.rs"]
+mod messages;
+#[path = "docs/pages.rs"]
+mod pages;
+#[path = "docs/typed.rs"]
+mod typed;
+
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use coracle::config::{self, Config};
 use serde_json::Value;
 
-fn top_level(name: &str) -> std::path::PathBuf {
+fn top_level(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// Files with this extension in a folder and all below it.
+fn files_in(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files_in(&path, extension));
+        } else if path.extension().is_some_and(|its| its == extension) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
 }
 
 /// Calls `visit` with the path of every key, in lower case.
@@ -51,6 +75,34 @@ fn the_schema_of_the_configuration_is_current() {
 }
 
 #[test]
+fn the_reference_of_the_configuration_is_current() {
+    let written = std::fs::read_to_string(top_level("docs/reference.md")).unwrap_or_default();
+
+    let remedy = "run `cargo run -- config reference > docs/reference.md`";
+    assert!(written == coracle::cli::reference().unwrap(), "docs/reference.md is out of date: {remedy}");
+}
+
+#[test]
+fn the_reference_has_every_key_that_has_a_default() {
+    let page = std::fs::read_to_string(top_level("docs/reference.md")).unwrap().to_ascii_lowercase();
+    let defaults = serde_json::to_value(Config::default()).unwrap();
+    let mut missing = Vec::new();
+
+    for key in keys(&defaults) {
+        // What has keys itself is a heading, or a link to where they are; the engine's own words are not ours.
+        let key = key.trim_start_matches('.');
+        let above = key.match_indices('.').map(|(end, _)| &key[..end]);
+        let named = [key].into_iter().chain(above).any(|key| page.contains(&format!("`{key}`")));
+        let below = page.contains(&format!("`{key}."));
+        if !named && !below {
+            missing.push(key.to_owned());
+        }
+    }
+
+    assert!(missing.is_empty(), "not in docs/reference.md: {missing:?}");
+}
+
+#[test]
 fn the_page_on_configuration_names_every_section() {
     let page = std::fs::read_to_string(top_level("docs/configuration.md")).unwrap();
 
@@ -81,20 +133,13 @@ fn the_configurations_in_recipes_are_valid() {
 
 #[test]
 fn the_page_on_clients_has_what_the_tests_see_and_nothing_else() {
-    let mut folders = vec![top_level("tests/it")];
     let mut seen = BTreeSet::new();
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() && !path.ends_with("harness") {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                // Every `.seen("CLIENT", "FEATURE")`.
-                for call in std::fs::read_to_string(&path).unwrap().split(".seen(").skip(1) {
-                    let mut literals = call.split('"').skip(1).step_by(2).map(str::to_owned);
-                    seen.insert((literals.next().unwrap(), literals.next().unwrap()));
-                }
-            }
+    let harness = top_level("tests/it/harness");
+    for path in files_in(&top_level("tests/it"), "rs").iter().filter(|path| !path.starts_with(&harness)) {
+        // Every `.seen("CLIENT", "FEATURE")`.
+        for call in std::fs::read_to_string(path).unwrap().split(".seen(").skip(1) {
+            let mut literals = call.split('"').skip(1).step_by(2).map(str::to_owned);
+            seen.insert((literals.next().unwrap(), literals.next().unwrap()));
         }
     }
     let page = std::fs::read_to_string(top_level("docs/compatibility.md")).unwrap();

@@ -22,7 +22,7 @@ pub struct Filter<T> {
     pub deny: Vec<T>,
 }
 
-/// How a [`Filter`] takes its lists.
+/// How a filter takes its lists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "PolicyMode")]

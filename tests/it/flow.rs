@@ -200,3 +200,15 @@ on_both!(
         late.assert_stdout("2500000\n");
     }
 );
+
+/// D3: as docs/flow-control.md shows it.
+#[tokio::test]
+async fn who_sends_more_than_can_be_kept_is_told_so() {
+    let bounds = "memory: 64KiB, spill: 1MiB, cap: 1MiB, total: 1MiB, trickle: 64KiB";
+    let server = TestServer::builder().section(&format!("limits: {{stdin: {{{bounds}}}}}")).start().await;
+
+    let output = server.ssh(&["sleep 20; wc -c"]).stdin(noise(8 * MIB)).output().await;
+
+    output.assert_told("the program does not read its input, and no more of it can be kept");
+    server.stop().await;
+}

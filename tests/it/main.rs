@@ -57,6 +57,7 @@ mod odd_keys;
 mod passwords;
 mod policy;
 mod profiles;
+mod readme;
 mod recipes;
 mod sandbox;
 mod signals;

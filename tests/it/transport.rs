@@ -71,3 +71,35 @@ on_both!(
         master.close().await;
     }
 );
+
+/// T5, T6: as docs/protocol.md has it.
+#[tokio::test]
+async fn what_is_not_honoured_is_refused_or_ignored_and_the_rest_goes_on() {
+    let server = TestServer::start().await;
+
+    let output = python(&server, "protocol.py", &[]).output().await;
+
+    let requests = [
+        "keepalive@openssh.com: refused",
+        "no-more-sessions@openssh.com: refused",
+        "hostkeys-prove-00@openssh.com: refused",
+        "nosuch@example.org: refused",
+        "eow@openssh.com: refused",
+        "exit-status: refused",
+        "xon-xoff: refused",
+        "break: refused",
+        "input: 3 bytes",
+    ];
+    // Reasons of RFC 4254 §5.1. russh refuses twice what it does not show us (docs/limitations.md).
+    let channels = [
+        "x11: [1]",
+        "forwarded-tcpip: [1]",
+        "auth-agent@openssh.com: [1, 1]",
+        "forwarded-streamlocal@openssh.com: [1, 1]",
+        "tun@openssh.com: [3, 1]",
+        "nosuch@example.org: [3, 1]",
+    ];
+    let expected: Vec<_> = requests.iter().chain(&channels).copied().collect();
+    assert_eq!(output.assert_success().stdout().lines().collect::<Vec<_>>(), expected, "{}", output.report());
+    server.stop().await;
+}

@@ -8,12 +8,12 @@ use super::{Recipe, TestServer, WORKBENCH};
 use crate::harness::{MIB, Sshd, Target, docker, free_port, noise, poll_until, sha256};
 
 /// A network of the engine's with a database on it, by the name `db`.
-struct Network {
+pub(super) struct Network {
     name: String,
 }
 
 impl Network {
-    async fn with_a_database() -> Self {
+    pub(super) async fn with_a_database() -> Self {
         let name = format!("coracle-it-{:08x}", rand::random::<u32>());
         docker(&["network", "create", &name]).await;
         let network = Self { name };
@@ -23,7 +23,7 @@ impl Network {
         network
     }
 
-    async fn run(&self, alias: &str, command: &[&str]) {
+    pub(super) async fn run(&self, alias: &str, command: &[&str]) {
         let container = format!("{}-{alias}", self.name);
         let mut arguments = vec!["run", "-d", "--init", "--name", &container, "--network", &self.name];
         arguments.extend(["--network-alias", alias, WORKBENCH]);
@@ -31,10 +31,15 @@ impl Network {
         docker(&arguments).await;
     }
 
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     fn remove(&self) {
         // What a test that failed leaves of it may be less.
         let docker = |arguments: &[&str]| drop(std::process::Command::new("docker").args(arguments).output());
-        docker(&["rm", "-fv", &format!("{}-db", self.name), &format!("{}-other", self.name)]);
+        let containers = ["db", "other", "web"].map(|alias| format!("{}-{alias}", self.name));
+        docker(&[&["rm", "-fv"][..], &containers.each_ref().map(String::as_str)].concat());
         docker(&["network", "rm", &self.name]);
     }
 }

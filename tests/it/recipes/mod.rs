@@ -4,10 +4,14 @@
 //! which source that is known.
 
 mod ansible;
+mod bastion;
 mod browser;
+mod ci_runner;
 mod database;
 mod git;
+mod honeypot;
 mod jetbrains;
+mod lab;
 mod sshfs;
 mod vscode;
 

@@ -46,7 +46,7 @@ pub struct ContainerName(String);
 #[serde(transparent)]
 pub struct Program(Vec<String>);
 
-/// The shape of [`Program`] in YAML, for the JSON schema.
+/// One text, or a list of them.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 #[expect(dead_code, reason = "only its schema is used")]
