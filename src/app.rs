@@ -3,6 +3,7 @@
 mod activation;
 mod editions;
 mod notify;
+mod observed;
 mod profiles;
 
 use std::net::{SocketAddr, TcpListener};
@@ -18,14 +19,16 @@ use tokio_util::sync::CancellationToken;
 pub use activation::listener_from_environment;
 use editions::Editions;
 use notify::Supervisor;
+use observed::{Condition, Observed};
 use profiles::{ProfileBook, kept, mode};
 
 use crate::auth::{Door, PasswordChecker, TotpBook};
 use crate::config::{self, Config, Source};
 use crate::engine::docker::Docker;
 use crate::engine::{Engine, Starts};
-use crate::events::Events;
+use crate::events::{Events, Witness};
 use crate::ids::InstanceId;
+use crate::metrics::Metrics;
 use crate::pool::{self, Pool, Reaper, Stock, Tenure};
 use crate::session::Budgets;
 use crate::shutdown::{Drain, Drained};
@@ -57,6 +60,7 @@ struct App {
     config: Config,
     drain: Drain,
     reaper: ReaperTask,
+    observed: Observed,
     /// Held for as long as we run: two servers on one state folder would reap each other's containers.
     _state: StateDir,
 }
@@ -83,9 +87,10 @@ pub async fn serve(
     let mut hang_up = signal(SignalKind::hangup()).context("failed to listen for SIGHUP")?;
     let grace = config.shutdown.grace.get();
     let app = App::build(config, source, handed_over).await?;
-    let App { listener, listening, services, shared, config, drain, reaper, _state } = app;
+    let App { listener, listening, services, shared, config, drain, reaper, observed, _state } = app;
     let mut supervisor = Supervisor::of_this_process();
     let accepting = drain.tasks.spawn(listener.run(services.subscribe()));
+    shared.condition.accepts_by(accepting.abort_handle());
     Supervisor::ready(listening.address);
     greet(&listening);
     let received = loop {
@@ -105,10 +110,12 @@ pub async fn serve(
         let received = first_of(&mut terminate, &mut interrupt).await;
         tracing::info!(signal = received, "cutting what still lives");
     };
+    shared.metrics.server.drains();
     let ending = async {
         let drained = drain.finish(grace, hurry, DRAIN_TIMEOUT).await;
         reaper.stop.cancel();
         let reaped = reaper.task.finish(DRAIN_TIMEOUT, std::future::pending(), Duration::ZERO).await;
+        observed.end().await;
         drained == Drained::Clean && reaped == Drained::Clean
     };
     let clean = supervisor.beat_during(ending).await;
@@ -134,10 +141,12 @@ fn reload(running: &Config, file: Option<&Path>, shared: &Shared, services: &wat
         Ok((fresh, stocks)) => {
             services.send_replace(Arc::new(fresh));
             shared.stock(stocks);
+            shared.metrics.server.reloaded(true);
             tracing::info!(file = %file.display(), "configuration read again, for new connections");
         }
         Err(error) => {
             let error = format!("{error:#}");
+            shared.metrics.server.reloaded(false);
             tracing::warn!(error, "the configuration is not right; the one before stays");
         }
     }
@@ -157,6 +166,7 @@ fn try_reload(running: &Config, file: &Path, shared: &Shared) -> anyhow::Result<
         ("shutdown", config.shutdown != running.shutdown),
         ("stateDir", config.state_dir != running.state_dir),
         ("log", config.log != running.log),
+        ("metrics.listen", config.metrics != running.metrics),
     ];
     for (key, _) in fixed.iter().filter(|(_, differs)| *differs) {
         tracing::warn!(key, "this changes with a restart only");
@@ -174,6 +184,8 @@ struct Shared {
     budgets: Budgets,
     instance: InstanceId,
     events: Events,
+    metrics: Arc<Metrics>,
+    condition: Arc<Condition>,
     drain: Drain,
     drain_grace: Duration,
     listen: SocketAddr,
@@ -200,6 +212,7 @@ fn services(
     let profiles = ProfileBook::new(config, source, &shared.docker, &shared.pool, &shared.editions);
     let profiles = profiles.context("failed to set `configserver` up")?;
     let stocks = profiles.stocks();
+    shared.condition.configure(&shared.docker, config);
     let services = Services {
         door: Arc::new(door),
         profiles: Arc::new(profiles),
@@ -226,13 +239,16 @@ impl App {
         let host_keys = host_keys(&config, listen, &config.state_dir)?;
         let fingerprints: Vec<String> = host_keys.iter().map(ssh::hostkey::fingerprint).collect();
         let docker = Docker::new(&config.docker).context("failed to set the engine up")?;
-        let docker = Arc::new(docker.with_init_folder(absolute(&config.state_dir)?.join(INIT_FOLDER)));
+        let metrics = Arc::new(Metrics::default());
+        let docker = docker.with_init_folder(absolute(&config.state_dir)?.join(INIT_FOLDER));
+        let docker = Arc::new(docker.counted_by(metrics.engine.clone()));
         let engine = Arc::clone(&docker) as Arc<dyn Engine>;
         let drain = Drain::default();
-        let reaper = start_reaper(&engine, &state).await;
+        let reaper = start_reaper(&engine, &state, &metrics).await;
         let (limits, tenure) = (pool_limits(&config), tenure(&config, &state));
         let pool =
             Pool::new(Arc::clone(&engine), reaper.0, &drain, limits, tenure).with_starts(starts(&config));
+        let pool = pool.counted_by(&metrics.containers);
         pool.adopt().await;
         let shared = Shared {
             docker,
@@ -242,7 +258,9 @@ impl App {
             totp: TotpBook::new(&config.state_dir),
             budgets: budgets(&config, &config.state_dir)?,
             instance: state.instance().clone(),
-            events: Events::new(vec![Arc::new(telemetry::Journal)]),
+            events: Events::new(vec![Arc::new(telemetry::Journal), Arc::clone(&metrics) as Arc<dyn Witness>]),
+            condition: Condition::new(&drain),
+            metrics,
             drain: drain.clone(),
             drain_grace: config.shutdown.grace.get(),
             listen,
@@ -257,8 +275,10 @@ impl App {
         let address = listener.address().context("failed to learn our own address")?;
         tracing::info!(%address, fingerprints = fingerprints.join(" "), "listening");
         let listening = Listening { address, fingerprints };
+        let observed = Observed::start(&config.metrics, &shared.metrics, &shared.condition).await?;
         shared.stock(stocks);
-        Ok(Self { listener, listening, services, shared, config, drain, reaper: reaper.1, _state: state })
+        let reaper = reaper.1;
+        Ok(Self { listener, listening, services, shared, config, drain, reaper, observed, _state: state })
     }
 }
 
@@ -274,8 +294,8 @@ fn absolute(folder: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// Removes what an earlier run left, and starts the task that removes what this one cannot.
-async fn start_reaper(engine: &Arc<dyn Engine>, state: &StateDir) -> (Reaper, ReaperTask) {
-    let reaper = Reaper::default();
+async fn start_reaper(engine: &Arc<dyn Engine>, state: &StateDir, metrics: &Metrics) -> (Reaper, ReaperTask) {
+    let reaper = Reaper::counted_by(metrics.reaper.clone());
     reaper.start(engine.as_ref(), state.instance()).await;
     let stop = CancellationToken::new();
     let task = Drain::default();

@@ -195,6 +195,8 @@ pub enum Happening {
     SessionEnded {
         /// Which.
         session: u32,
+        /// As in [`Happening::SessionStarted`].
+        request: &'static str,
         /// `exited`, `signaled`, `closed` by the client, `cut` by us, `failed`.
         outcome: &'static str,
         /// The program's exit status, signal, or why there is neither.
@@ -238,6 +240,11 @@ pub enum Happening {
         received: u64,
         /// From the container to the client, in bytes.
         sent: u64,
+    },
+    /// Something was refused, or is ended, because there may be no more of it; another line tells what.
+    LimitReached {
+        /// `connections-of-user`, `evicted-startups`, `forwards`, `guesses`, `listeners`, `sessions`, `stdin`.
+        limit: &'static str,
     },
     /// A connection is to be ended by us.
     Ending {

@@ -54,6 +54,7 @@ const FOREIGN: &[(&str, &str)] = &[
     ("http_body_util", "engine/docker/"),
     ("reqwest", "hook/"),
     ("axum", "control/"),
+    ("prometheus_client", "metrics"),
 ];
 
 /// A part of a foreign crate, and the one more folder where it may show. None: `auth` has its own word for a key.

@@ -32,6 +32,9 @@ pub(super) struct Serve {
     /// Address and port to listen on instead of the configured ones; port 0 lets the system choose
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
+    /// Answer /metrics, /livez and /readyz there instead of at the configured address
+    #[arg(long, value_name = "ADDR")]
+    metrics_listen: Option<SocketAddr>,
     /// Serve without any configuration: what users' containers are made of
     #[arg(long, requires = "keys", conflicts_with = "config", value_parser = NonEmptyStringValueParser::new())]
     image: Option<String>,
@@ -64,6 +67,7 @@ impl Serve {
         if let Some(listen) = self.listen {
             config.ssh.listen = listen.into();
         }
+        config.metrics.listen = self.metrics_listen.or(config.metrics.listen);
         telemetry::init(&config.log).context("failed to start logging")?;
         if let Some(file) = &file {
             tracing::info!(file = %file.display(), "configuration read");
@@ -104,7 +108,8 @@ impl Serve {
         if engine == Image::Present {
             starter.pull_policy = PullPolicy::Never;
         }
-        let (config, source) = starter.read(place)?;
+        let (mut config, source) = starter.read(place)?;
+        config.metrics.listen = self.metrics_listen;
         telemetry::init(&config.log).context("failed to start logging")?;
         for warning in found.warnings() {
             tracing::warn!("{warning}");

@@ -23,7 +23,7 @@ use serde_saphyr::Error as YamlError;
 use crate::any_case::{self, Spelling};
 use crate::hook::config::{WebhookConfig, webhook};
 use crate::value::section;
-use crate::{auth, engine, policy, pool, session, shutdown, ssh, telemetry};
+use crate::{auth, engine, metrics, policy, pool, session, shutdown, ssh, telemetry};
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -67,6 +67,9 @@ pub struct Config {
     /// What is logged, and how.
     #[serde(deserialize_with = "section")]
     pub log: telemetry::Config,
+    /// Where numbers about the server, and how it does, can be asked for.
+    #[serde(deserialize_with = "section")]
+    pub metrics: metrics::Config,
 }
 
 impl Default for Config {
@@ -86,6 +89,7 @@ impl Default for Config {
             shutdown: shutdown::Config::default(),
             state_dir: PathBuf::from("/var/lib/coracle"),
             log: telemetry::Config::default(),
+            metrics: metrics::Config::default(),
         }
     }
 }
@@ -137,6 +141,7 @@ impl Config {
         let mut warnings = Vec::new();
         warnings.extend(self.auth.warnings());
         warnings.extend(self.configserver.warning("configserver"));
+        warnings.extend(self.metrics.warning());
         let docker = &self.docker.config;
         if let Some(name) = docker.container_name.get() {
             let what = match docker.mode {

@@ -6,6 +6,7 @@ pub mod docker;
 pub mod fake;
 mod forward;
 pub mod init;
+mod phases;
 mod process;
 mod starts;
 
@@ -22,6 +23,7 @@ use crate::ids::{ConnectionId, ContainerId, InstanceId};
 use crate::secret::Secret;
 
 pub use forward::{Address, Caller, DialSpec, ForwardError, ListenSpec, Listener};
+pub use phases::{Phase, Phases};
 pub use process::{
     ExitStatus, Output, Process, ProcessControl, ProcessSpec, Program, Signal, Terminal, TerminalMode,
     TerminalSize,
@@ -127,6 +129,8 @@ pub struct LaunchWatch {
     pub abandoned: CancellationToken,
     /// Where the engine waits for its turn, right before it creates a container, until that is started.
     pub starts: Starts,
+    /// What the engine tells of how long it took.
+    pub phases: Phases,
 }
 
 impl Default for LaunchWatch {
@@ -135,6 +139,7 @@ impl Default for LaunchWatch {
             stage: watch::Sender::new(LaunchStage::Preparing),
             abandoned: CancellationToken::new(),
             starts: Starts::default(),
+            phases: Phases::default(),
         }
     }
 }

@@ -144,6 +144,11 @@ impl Census {
         InLine { census: self.clone(), ticket }
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.counts().all as usize
+    }
+
     /// Hears of every change.
     pub(super) fn changes(&self) -> watch::Receiver<()> {
         self.shared.changed.subscribe()

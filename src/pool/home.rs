@@ -136,6 +136,14 @@ impl Homes {
         self.shared.homes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Containers that are there: in use, and not.
+    pub(super) fn count(&self) -> (usize, usize) {
+        let homes = self.lock();
+        let there = homes.values().filter(|home| matches!(*home.state.borrow(), LaunchState::Ready(_)));
+        let (used, idle): (Vec<_>, Vec<_>) = there.partition(|home| home.occupancy.borrow().guests > 0);
+        (used.len(), idle.len())
+    }
+
     fn forget(&self, tenant: &Tenant, home: &Arc<Home>) {
         let mut homes = self.lock();
         if homes.get(tenant).is_some_and(|current| Arc::ptr_eq(current, home)) {
@@ -235,6 +243,7 @@ impl Keeper {
             Ok(Some((container, _counted))) => self.keep(container.as_ref()).await,
             Ok(None) => {}
             Err(error) => {
+                self.pool.note_refusal(&error);
                 tracing::warn!(user = self.tenant.username, %error, "no container");
                 self.state.send_replace(LaunchState::Failed(error));
             }
@@ -297,6 +306,7 @@ impl Keeper {
         let idle_timeout = self.pool.tenure.idle_timeout;
         tokio::select! {
             reason = container.lost() => {
+                self.pool.metrics.lost();
                 tracing::warn!(user = self.tenant.username, container = %container.id(), reason, "container lost");
                 self.state.send_replace(LaunchState::Lost(reason));
             }

@@ -7,7 +7,10 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{LaunchError, LaunchState, Pool, files};
-use crate::engine::{Container, ContainerSpec, EngineError, LABEL_CONNECTION, LaunchFailure, LaunchWatch};
+use crate::engine::{
+    Container, ContainerSpec, EngineError, LABEL_CONNECTION, LaunchFailure, LaunchWatch, Phases,
+};
+use crate::metrics::{Outcome, Way};
 
 /// What a launch is to bring, and whom it tells.
 pub(super) struct Launch<'a> {
@@ -21,6 +24,7 @@ pub(super) struct Launch<'a> {
 impl Launch<'_> {
     /// Brings a container up, or tells why there is none; one that comes too late is removed.
     pub(super) async fn run(&self) -> Option<Arc<dyn Container>> {
+        let counted = self.pool.metrics.launch(Way::Cold);
         let launch_timeout = self.pool.limits.launch_timeout;
         let watch = LaunchWatch {
             abandoned: self.abandoned.clone(),
@@ -47,13 +51,20 @@ impl Launch<'_> {
                 }
             }
         };
+        self.pool.note_phases(&watch.phases);
         match result {
             Ok(container) if late => {
+                counted.ended(Outcome::TimedOut);
                 self.pool.remove(container.as_ref()).await;
                 None
             }
-            Ok(container) => self.furnish(container).await,
+            Ok(container) => {
+                let furnished = self.furnish(container).await;
+                counted.ended(if furnished.is_some() { Outcome::Ready } else { Outcome::Failed });
+                furnished
+            }
             Err(failure) => {
+                counted.ended(outcome(&failure.error, late));
                 self.fail(failure, late);
                 None
             }
@@ -100,10 +111,39 @@ impl Launch<'_> {
     }
 }
 
+/// What a launch that failed counts as.
+pub(super) fn outcome(error: &EngineError, late: bool) -> Outcome {
+    match error {
+        _ if late => Outcome::TimedOut,
+        EngineError::Abandoned => Outcome::Abandoned,
+        EngineError::TimedOut { .. } => Outcome::TimedOut,
+        _ => Outcome::Failed,
+    }
+}
+
 impl Pool {
+    /// Counts what took how long in a launch.
+    pub(super) fn note_phases(&self, phases: &Phases) {
+        for phase in phases.list() {
+            self.metrics.phase(phase.name, phase.took);
+        }
+    }
+
+    /// Counts somebody who gets no container, if that is for a limit.
+    pub(super) fn note_refusal(&self, error: &LaunchError) {
+        match error {
+            LaunchError::TooMany => self.metrics.refused("containers"),
+            LaunchError::TooManyOfUser(_) => self.metrics.refused("containers-of-user"),
+            LaunchError::Engine(_) | LaunchError::TimedOut(_) => {}
+        }
+    }
+
     /// Removes a container; what the engine keeps, the reaper takes over.
     pub(super) async fn remove(&self, container: &dyn Container) {
-        if let Err(error) = container.remove().await {
+        let begun = Instant::now();
+        let removed = container.remove().await;
+        self.metrics.removed(removed.is_ok(), begun.elapsed());
+        if let Err(error) = removed {
             tracing::warn!(%error, container = %container.id(), "left for the reaper");
             self.reaper.take(container.id());
         }

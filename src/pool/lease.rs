@@ -14,6 +14,7 @@ use super::launch::Launch;
 use super::name::with_user;
 use super::room::Admission;
 use crate::engine::{Container, ContainerSpec, EngineError, LABEL_CONNECTION, LaunchStage};
+use crate::metrics::{Outcome, Way};
 
 /// How long giving back may take before the reaper takes over, so that a slow engine holds nobody up.
 const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(30);
@@ -162,7 +163,9 @@ impl Tenancy {
             Admission::Warm(taken) => {
                 let connection = self.spec.labels.get(LABEL_CONNECTION);
                 tracing::debug!(connection, container = %taken.container.id(), "a waiting container is taken");
+                let launch = self.pool.metrics.launch(Way::Warm);
                 if let Some(container) = self.launch().furnish(Arc::clone(&taken.container)).await {
+                    launch.ended(Outcome::Ready);
                     tokio::join!(self.name(container.as_ref()), self.keep(container.as_ref()));
                     self.pool.remove(container.as_ref()).await;
                 }
@@ -193,6 +196,7 @@ impl Tenancy {
     }
 
     fn refuse(&self, error: LaunchError) {
+        self.pool.note_refusal(&error);
         let connection = self.spec.labels.get(LABEL_CONNECTION);
         tracing::warn!(connection, username = self.who.username, %error, "no container");
         self.state.send_replace(LaunchState::Failed(error));
@@ -216,6 +220,7 @@ impl Tenancy {
         tokio::select! {
             () = self.abandoned.cancelled() => {}
             reason = container.lost() => {
+                self.pool.metrics.lost();
                 let connection = self.spec.labels.get(LABEL_CONNECTION);
                 tracing::warn!(connection, container = %container.id(), reason, "container lost");
                 self.state.send_replace(LaunchState::Lost(reason));

@@ -12,6 +12,7 @@ mod reaper;
 mod room;
 mod shelf;
 mod stocker;
+mod tally;
 mod trouble;
 
 use census::Census;
@@ -29,6 +30,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::engine::{ContainerSpec, Engine, Starts};
 use crate::ids::InstanceId;
+use crate::metrics::Containers;
 use crate::shutdown::Drain;
 
 /// Hands out containers.
@@ -47,6 +49,7 @@ pub struct Pool {
     census: Census,
     homes: Homes,
     shelves: Shelves,
+    metrics: Containers,
 }
 
 /// Containers of one edition are made alike.
@@ -133,6 +136,7 @@ impl Pool {
             census: Census::default(),
             homes: Homes::default(),
             shelves: Shelves::default(),
+            metrics: Containers::default(),
         }
     }
 

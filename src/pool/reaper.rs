@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::{Engine, EngineError, OwnedContainer};
 use crate::ids::{ContainerId, InstanceId};
+use crate::metrics;
 
 /// First pause after a failure; doubles up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(200);
@@ -32,6 +33,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(3);
 #[derive(Clone, Debug, Default)]
 pub struct Reaper {
     shared: Arc<Shared>,
+    metrics: metrics::Reaper,
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +57,12 @@ struct Books {
 }
 
 impl Reaper {
+    /// One whose work is counted.
+    #[must_use]
+    pub fn counted_by(metrics: metrics::Reaper) -> Self {
+        Self { metrics, ..Self::default() }
+    }
+
     /// What carries these labels is its own task's business from here on.
     pub(super) fn lend(&self, labels: &Labels) {
         self.with_books(|books| books.on_loan.insert(labels.clone()));
@@ -77,7 +85,9 @@ impl Reaper {
 
     /// Takes over a container that could not be removed. Never waits.
     pub(super) fn take(&self, id: &ContainerId) {
-        self.with_books(|books| books.left.insert(id.clone()));
+        if self.with_books(|books| books.left.insert(id.clone())) {
+            self.metrics.found(1);
+        }
         self.shared.work.notify_one();
     }
 
@@ -116,6 +126,7 @@ impl Reaper {
             match self.work(engine.as_ref(), &instance).await {
                 Ok(()) => pause = PAUSE_MIN,
                 Err(error) => {
+                    self.metrics.failed();
                     tracing::warn!(%error, "cannot remove a container yet");
                     tokio::select! {
                         () = sleep(pause) => {}
@@ -146,18 +157,21 @@ impl Reaper {
             match engine.remove(&id).await {
                 Ok(()) => {
                     tracing::info!(container = %id, "reaped");
+                    self.metrics.removed();
                     self.with_books(|books| books.left.remove(&id));
                 }
                 Err(error) => failed = Some(error),
             }
         }
+        self.metrics.left(self.with_books(|books| books.left.len()));
         failed.map_or(Ok(()), Err)
     }
 
     /// Notes whatever the engine has of ours that is on loan to nobody, except for what outlives its connections.
     async fn look(&self, engine: &dyn Engine, instance: &InstanceId) -> Result<(), EngineError> {
         let owned = engine.list_owned(instance).await?;
-        self.with_books(|books| {
+        let (found, left) = self.with_books(|books| {
+            let before = books.left.len();
             for container in owned {
                 let has_all = |labels: &Labels| carries(&container, labels);
                 let is_lent = books.on_loan.iter().any(has_all);
@@ -166,7 +180,10 @@ impl Reaper {
                     books.left.insert(container.id);
                 }
             }
+            (books.left.len() - before, books.left.len())
         });
+        self.metrics.found(found);
+        self.metrics.left(left);
         Ok(())
     }
 

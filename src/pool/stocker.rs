@@ -8,12 +8,14 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::census::Counted;
+use super::launch::outcome;
 use super::shelf::{Shelf, Stock, Taken, Waiting};
 use super::{LaunchError, Pool};
 use crate::engine::{
     Container, ContainerSpec, EngineError, LABEL_INSTANCE, LABEL_PROFILE, LABEL_WARM, LaunchWatch,
 };
 use crate::ids::WarmId;
+use crate::metrics::{Outcome, Way};
 
 /// Between two looks whether the image was updated.
 const LOOK: Duration = Duration::from_secs(30);
@@ -227,6 +229,7 @@ impl Berth {
     async fn try_launch(&self, spec: &ContainerSpec) -> Result<Arc<dyn Container>, LaunchError> {
         let Self { shelf, pool } = self;
         let launch_timeout = pool.limits.launch_timeout;
+        let counted = pool.metrics.launch(Way::Refill);
         let watch = LaunchWatch {
             abandoned: shelf.retired.child_token(),
             starts: pool.starts.patient(),
@@ -240,6 +243,12 @@ impl Berth {
             watch.abandoned.cancel();
             (launch.await, true)
         };
+        pool.note_phases(&watch.phases);
+        counted.ended(match &launched {
+            Ok(_) if late => Outcome::TimedOut,
+            Ok(_) => Outcome::Ready,
+            Err(failure) => outcome(&failure.error, late),
+        });
         match launched {
             Ok(container) if late => {
                 pool.remove(container.as_ref()).await;

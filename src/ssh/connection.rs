@@ -174,6 +174,7 @@ impl Handler for Connection {
             reply.accept().await;
         } else {
             self.refused("session", String::new(), "too many on the connection".to_owned());
+            self.shared.teller.tell(&Happening::LimitReached { limit: "sessions" });
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
         }
         Ok(())

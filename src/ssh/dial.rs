@@ -61,11 +61,7 @@ impl Call {
                     shared.services.drain.tasks.spawn(work);
                     return Some(inlet);
                 }
-                Err(_) => (
-                    ChannelOpenFailure::ResourceShortage,
-                    "too many on the connection".to_owned(),
-                    to.to_string(),
-                ),
+                Err(_) => too_many(shared, &to),
             },
             Err(refusal) => refusal,
         };
@@ -77,6 +73,11 @@ impl Call {
 }
 
 type Refusal = (ChannelOpenFailure, String, String);
+
+fn too_many(shared: &Shared, to: &Address) -> Refusal {
+    shared.teller.tell(&Happening::LimitReached { limit: "forwards" });
+    (ChannelOpenFailure::ResourceShortage, "too many on the connection".to_owned(), to.to_string())
+}
 
 fn judge<'a>(
     shared: &Shared,

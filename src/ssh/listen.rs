@@ -106,6 +106,7 @@ impl Listeners {
             return Err(rescue::NO_CONTAINER_OF_CONNECTION.to_owned());
         }
         if self.0.len() >= LISTENERS_MAX {
+            shared.teller.tell(&Happening::LimitReached { limit: "listeners" });
             return Err("too many on the connection".to_owned());
         }
         if self.0.contains_key(&at) {

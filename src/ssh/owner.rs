@@ -71,7 +71,7 @@ pub(super) async fn own(arrival: Arrival, gate: &Gate, current: watch::Receiver<
 
     let running = tokio::select! {
         running = timeout_at(grace, run_stream(Arc::clone(&services.transport.russh), stream, handler)) => running,
-        () = ticket.evicted() => return,
+        () = ticket.evicted() => return evicted(&shared),
         () = services.drain.begun.cancelled() => return,
     };
     let running = match running {
@@ -94,10 +94,14 @@ pub(super) async fn own(arrival: Arrival, gate: &Gate, current: watch::Receiver<
         () = shared.exhausted.cancelled() => {
             // As sshd puts it.
             let reason = "Too many authentication failures".to_owned();
+            shared.teller.tell(&Happening::LimitReached { limit: "guesses" });
             disconnect(&handle, &mut running, Disconnect::ProtocolError, reason).await;
             None
         }
-        () = ticket.evicted() => None,
+        () = ticket.evicted() => {
+            evicted(&shared);
+            None
+        }
         () = services.drain.begun.cancelled() => None,
     };
     let admitted = admitted.filter(|_| ticket.logged_in());
@@ -109,6 +113,7 @@ pub(super) async fn own(arrival: Arrival, gate: &Gate, current: watch::Receiver<
         Some((Err(too_many), _)) => {
             let detail = too_many.to_string();
             shared.teller.tell(&Happening::LoginRefused { reason: "connections-of-user", detail });
+            shared.teller.tell(&Happening::LimitReached { limit: "connections-of-user" });
             let reason = format!("{too_many} (connection {})", shared.id);
             disconnect(&handle, &mut running, Disconnect::TooManyConnections, reason).await;
         }
@@ -120,6 +125,10 @@ pub(super) async fn own(arrival: Arrival, gate: &Gate, current: watch::Receiver<
         // russh's task ends with its stream; waiting for it means that nothing of the connection is left.
         drop(timeout(DISCONNECT_TIMEOUT, running).await);
     }
+}
+
+fn evicted(shared: &Shared) {
+    shared.teller.tell(&Happening::LimitReached { limit: "evicted-startups" });
 }
 
 /// Tells of the end of a connection when it is dropped, however that came.

@@ -55,7 +55,13 @@ impl Program {
         });
         let client = ChannelClient::new(write, handle, closed.clone(), Arc::clone(shared), number);
         let container = lease.as_ref().map_or_else(|| shared.container.clone(), Lease::state);
-        let tale = Tale { number, begun: Instant::now(), received, container: container.clone() };
+        let tale = Tale {
+            number,
+            request: request.start.name(),
+            begun: Instant::now(),
+            received,
+            container: container.clone(),
+        };
         let session = Session {
             permit,
             container,
@@ -91,8 +97,9 @@ impl Program {
                 () = watch => Err(SessionError::Closed),
             };
             let ended = tale.end(&result, client.sent());
+            let is_overflow = matches!(result, Err(SessionError::Overflow));
             client.finish(result, has_terminal).await;
-            watched.teller.tell(&ended);
+            tell_end(&watched, &ended, is_overflow);
             drop((over, place));
         });
         shared.services.drain.tasks.spawn(async move {
@@ -105,9 +112,17 @@ impl Program {
     }
 }
 
+fn tell_end(shared: &Shared, ended: &Happening, is_overflow: bool) {
+    if is_overflow {
+        shared.teller.tell(&Happening::LimitReached { limit: "stdin" });
+    }
+    shared.teller.tell(ended);
+}
+
 /// What is to be told at the end.
 struct Tale {
     number: u32,
+    request: &'static str,
     begun: Instant,
     received: Arc<AtomicU64>,
     container: watch::Receiver<LaunchState>,
@@ -127,7 +142,16 @@ impl Tale {
             LaunchState::InProgress(_) | LaunchState::Failed(_) | LaunchState::Lost(_) => None,
         };
         let (received, duration) = (self.received.load(Ordering::Relaxed), self.begun.elapsed());
-        Happening::SessionEnded { session: self.number, outcome, exit, duration, received, sent, container }
+        Happening::SessionEnded {
+            session: self.number,
+            request: self.request,
+            outcome,
+            exit,
+            duration,
+            received,
+            sent,
+            container,
+        }
     }
 }
 

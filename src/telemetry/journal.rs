@@ -79,7 +79,7 @@ fn of_session(event: &Event<'_>) {
             tracing::debug!(connection, session, seconds = after.as_secs_f64(), "first output");
         }
         Happening::Signaled { session, signal } => tracing::debug!(connection, session, signal, "signal"),
-        Happening::SessionEnded { session, outcome, exit, duration, received, sent, container } => {
+        Happening::SessionEnded { session, outcome, exit, duration, received, sent, container, .. } => {
             let (seconds, container) = (duration.as_secs_f64(), container.as_deref());
             tracing::info!(
                 connection,

@@ -51,6 +51,7 @@ mod launchers;
 mod lifecycle;
 mod limits;
 mod losses;
+mod metrics;
 mod modes;
 mod names;
 mod odd_keys;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::OnceLock;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,8 +19,10 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::task::TaskTracker;
 
 use super::error::ConnectFailed;
+use super::operation;
 use super::tls::{CertificateError, Tls};
 use super::{Config, Endpoint};
+use crate::metrics::EngineCalls;
 
 /// A connect that takes longer goes nowhere.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
@@ -37,6 +40,7 @@ pub(super) struct Connector {
     tls: Option<Tls>,
     /// The tasks that drive connections.
     tasks: TaskTracker,
+    calls: OnceLock<EngineCalls>,
 }
 
 /// A failed request.
@@ -60,7 +64,19 @@ impl From<RequestError> for bollard::errors::Error {
 impl Connector {
     pub(super) fn new(config: &Config, tasks: TaskTracker) -> Result<Self, CertificateError> {
         let tls = config.uses_tls().then(|| Tls::new(config)).transpose()?;
-        Ok(Self { endpoint: config.host.clone(), shown: config.host.to_string(), tls, tasks })
+        Ok(Self {
+            endpoint: config.host.clone(),
+            shown: config.host.to_string(),
+            tls,
+            tasks,
+            calls: OnceLock::new(),
+        })
+    }
+
+    /// From now on requests are counted.
+    pub(super) fn count(&self, calls: EngineCalls) {
+        // There is one set of counters, which is told once.
+        drop(self.calls.set(calls));
     }
 
     /// `docker.host` as configured.
@@ -74,7 +90,25 @@ impl Connector {
     }
 
     /// Sends one request and returns its answer. Dropping the answer's body closes the connection.
-    pub(super) async fn request<B>(&self, mut request: Request<B>) -> Result<Response<Incoming>, RequestError>
+    pub(super) async fn request<B>(&self, request: Request<B>) -> Result<Response<Incoming>, RequestError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let operation = operation::of(request.method(), request.uri().path());
+        let call = self.calls.get().map(|calls| calls.begin(operation));
+        let answer = self.send(request).await;
+        if let Some(call) = call {
+            match &answer {
+                Ok(answer) => call.answered(answer.status().as_u16()),
+                Err(RequestError::Connect(_)) => call.unreachable(),
+                Err(RequestError::Http(_)) => call.broke(),
+            }
+        }
+        answer
+    }
+
+    async fn send<B>(&self, mut request: Request<B>) -> Result<Response<Incoming>, RequestError>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,

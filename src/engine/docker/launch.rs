@@ -123,7 +123,8 @@ impl Launch<'_> {
         let docker = self.docker;
         let Some(way) = self.way.take() else { return Ok(Guide::Exec) };
         let fate = docker.fates.follow(&docker.client, id.as_str());
-        self.until_called_off(way.meet(&docker.config, &docker.client, fate)).await?
+        let meeting = way.meet(&docker.config, &docker.client, fate);
+        self.until_called_off(self.watch.phases.time("meet", meeting)).await?
     }
 
     /// Creates the container, with a pull before or after the attempt as the policy has it.
@@ -136,7 +137,7 @@ impl Launch<'_> {
                 Some(Ok(()))
             }
             ImagePullPolicy::IfNotPresent if floats && !self.docker.pulls.failed_lately(image) => {
-                let pull = self.until_called_off(self.docker.pulls.shared(image, &self.watch.stage));
+                let pull = self.until_called_off(self.docker.pulls.shared(image, self.watch));
                 tokio::pin!(pull);
                 match timeout(self.docker.config.timeout.get() / REFRESH_SHARE, &mut pull).await {
                     Ok(pulled) => Some(pulled?),
@@ -179,13 +180,12 @@ impl Launch<'_> {
 
     /// Pulls what there is no container without; again, while the engine is away.
     async fn pull(&self, image: &str) -> Result<(), EngineError> {
-        let (pulls, stage) = (&self.docker.pulls, &self.watch.stage);
-        let mut retries = Retries::before(self.deadline);
+        let (pulls, watch, mut retries) = (&self.docker.pulls, self.watch, Retries::before(self.deadline));
         loop {
             let pulled = if self.docker.config.image_pull_policy == ImagePullPolicy::Always {
-                self.until_called_off(pulls.own(image, stage)).await?
+                self.until_called_off(pulls.own(image, watch)).await?
             } else {
-                self.until_called_off(pulls.shared(image, stage)).await?
+                self.until_called_off(pulls.shared(image, watch)).await?
             };
             let Err(error) = pulled.map_err(|error| error.of(image)) else { return Ok(()) };
             if !self.until_called_off(retries.again(&error)).await? {
@@ -262,7 +262,7 @@ impl Launch<'_> {
         let docker = timeout_at(self.deadline, self.docker.client.bollard())
             .await
             .map_err(|_| self.timed_out(CREATE))??;
-        let request = docker.create_container(Some(options), body);
+        let request = self.watch.phases.time("create", docker.create_container(Some(options), body));
         tokio::pin!(request);
         let (answer, in_time) = if let Ok(answer) = timeout_at(self.deadline, &mut request).await {
             (answer, true)
@@ -328,7 +328,7 @@ impl Launch<'_> {
         self.begin_turn().await?;
         let docker = self.docker.client.bollard().await?;
         let request = docker.start_container(id.as_str(), None::<StartContainerOptions>);
-        match timeout_at(self.deadline, request).await {
+        match timeout_at(self.deadline, self.watch.phases.time("start", request)).await {
             Ok(answer) => {
                 answer.map_err(|error| self.docker.client.understand(START, &error))?;
                 self.check()
@@ -343,7 +343,7 @@ impl Launch<'_> {
             let turn = tokio::select! {
                 biased;
                 () = self.watch.abandoned.cancelled() => return Err(EngineError::Abandoned),
-                turn = timeout_at(self.deadline, self.watch.starts.turn()) => turn,
+                turn = timeout_at(self.deadline, self.watch.phases.time("wait", self.watch.starts.turn())) => turn,
             };
             *self.turn() = Some(turn.map_err(|_| self.timed_out(CREATE))?);
         }

@@ -18,6 +18,7 @@ mod helper;
 mod hijack;
 mod launch;
 mod launcher;
+mod operation;
 mod paths;
 mod process;
 mod pull;
@@ -62,6 +63,7 @@ use super::{
     Container, ContainerSpec, Engine, EngineError, LABEL_INSTANCE, LaunchFailure, LaunchWatch, OwnedContainer,
 };
 use crate::ids::{ContainerId, InstanceId};
+use crate::metrics::EngineCalls;
 
 /// Removing kills, unmounts and deletes; on a busy engine that takes seconds.
 const REMOVE_DEADLINE: Duration = Duration::from_mins(1);
@@ -155,6 +157,19 @@ impl Docker {
     #[must_use]
     pub fn with_init_folder(self, folder: PathBuf) -> Self {
         Self { launchers: Launchers::in_folder(folder), ..self }
+    }
+
+    /// The same engine, with its requests counted; also those of the engines made of it.
+    #[must_use]
+    pub fn counted_by(self, calls: EngineCalls) -> Self {
+        self.client.connector().count(calls);
+        self
+    }
+
+    /// What containers are made of.
+    #[must_use]
+    pub fn image(&self) -> &str {
+        self.config.image()
     }
 
     /// The same engine, with signals sent that way.

@@ -17,7 +17,7 @@ use super::client::Client;
 use super::credentials::Credentials;
 use super::docker_folder::DockerFolder;
 use super::reference::Reference;
-use crate::engine::{EngineError, LaunchStage, PullProgress};
+use crate::engine::{EngineError, LaunchStage, LaunchWatch, PullProgress};
 
 /// How long a floating image is not asked for again after a pull failed: a registry out of reach would otherwise
 /// cost every login its time-out.
@@ -94,9 +94,9 @@ impl Pulls {
     }
 
     /// Pulls `image`, or waits for who already does. Dropping the last one who waits calls the pull off.
-    pub(super) async fn shared(&self, image: &str, stage: &watch::Sender<LaunchStage>) -> Outcome {
+    pub(super) async fn shared(&self, image: &str, watch: &LaunchWatch) -> Outcome {
         let (pull, progress) = self.join(image);
-        let outcome = follow(pull, progress, stage).await;
+        let outcome = follow(pull, progress, watch).await;
         self.remember(image, &outcome);
         outcome
     }
@@ -118,9 +118,9 @@ impl Pulls {
     }
 
     /// Pulls `image`, whoever else does at the same time.
-    pub(super) async fn own(&self, image: &str, stage: &watch::Sender<LaunchStage>) -> Outcome {
+    pub(super) async fn own(&self, image: &str, watch: &LaunchWatch) -> Outcome {
         let (pull, progress) = self.begin(image);
-        follow(pull, progress, stage).await
+        follow(pull, progress, watch).await
     }
 
     /// Whether a pull of `image` failed a short time ago.
@@ -166,19 +166,22 @@ impl Pulls {
 async fn follow(
     mut pull: Shared<BoxFuture<'static, Outcome>>,
     mut progress: watch::Receiver<PullProgress>,
-    stage: &watch::Sender<LaunchStage>,
+    watch: &LaunchWatch,
 ) -> Outcome {
     progress.mark_changed();
-    loop {
-        tokio::select! {
-            biased;
-            outcome = &mut pull => return outcome,
-            Ok(()) = progress.changed() => {
-                let now = progress.borrow_and_update().clone();
-                stage.send_replace(LaunchStage::Pulling(now));
+    let pulled = async {
+        loop {
+            tokio::select! {
+                biased;
+                outcome = &mut pull => return outcome,
+                Ok(()) = progress.changed() => {
+                    let now = progress.borrow_and_update().clone();
+                    watch.stage.send_replace(LaunchStage::Pulling(now));
+                }
             }
         }
-    }
+    };
+    watch.phases.time("pull", pulled).await
 }
 
 /// One pull.
