@@ -314,7 +314,7 @@ async fn nothing_that_a_client_says_becomes_a_label() {
     let server = TestServer::builder().section(LISTEN).start().await;
     let odd = "x\"} 1\ncoracle_pwned{a=\"b";
     for user in [odd, "root\n", "$(id)", "a/b:c", "\u{1f980}"] {
-        let name = user.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let name = user.bytes().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
         python(&server, "logins.py", &["named_on_stdin"]).stdin(name).output().await;
     }
     server.ssh(&[&format!("true '{odd}'")]).output().await.assert_success();
