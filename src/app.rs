@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 pub use activation::listener_from_environment;
 use editions::Editions;
 use notify::Supervisor;
-use observed::{Condition, Observed};
+use observed::{Condition, Observed, count_recordings};
 use profiles::{ProfileBook, kept, mode};
 
 use crate::auth::{Door, PasswordChecker, TotpBook};
@@ -30,6 +30,7 @@ use crate::events::{Events, Witness};
 use crate::ids::InstanceId;
 use crate::metrics::Metrics;
 use crate::pool::{self, Pool, Reaper, Stock, Tenure};
+use crate::recording::Recorder;
 use crate::session::Budgets;
 use crate::shutdown::{Drain, Drained};
 use crate::ssh::{self, Listener, Services};
@@ -38,6 +39,9 @@ use crate::telemetry;
 
 /// From the cut of the last sessions until the last container is gone.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// From the end of the last session until its recording is on disk. Past it the next start completes what is there.
+const RECORDER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// In the state folder: where containers' first processes meet us.
 const INIT_FOLDER: &str = "init";
@@ -113,6 +117,9 @@ pub async fn serve(
     shared.metrics.server.drains();
     let ending = async {
         let drained = drain.finish(grace, hurry, DRAIN_TIMEOUT).await;
+        if !shared.recorder.finish(RECORDER_TIMEOUT).await {
+            tracing::warn!("some recordings are not complete; the next start completes them");
+        }
         reaper.stop.cancel();
         let reaped = reaper.task.finish(DRAIN_TIMEOUT, std::future::pending(), Duration::ZERO).await;
         observed.end().await;
@@ -139,6 +146,7 @@ fn reload(running: &Config, file: Option<&Path>, shared: &Shared, services: &wat
     };
     match try_reload(running, file, shared) {
         Ok((fresh, stocks)) => {
+            shared.recorder.keep(fresh.archive.as_ref());
             services.send_replace(Arc::new(fresh));
             shared.stock(stocks);
             shared.metrics.server.reloaded(true);
@@ -186,6 +194,7 @@ struct Shared {
     events: Events,
     metrics: Arc<Metrics>,
     condition: Arc<Condition>,
+    recorder: Arc<Recorder>,
     drain: Drain,
     drain_grace: Duration,
     listen: SocketAddr,
@@ -220,6 +229,7 @@ fn services(
         instance: shared.instance.clone(),
         events: shared.events.clone(),
         drain: shared.drain.clone(),
+        archive: shared.recorder.open(&config.recording)?,
         banner: ssh::banner(&config.ssh),
         drain_grace: shared.drain_grace,
         connection_limits: ssh::ConnectionLimits::new(&config.ssh, &config.limits),
@@ -261,11 +271,14 @@ impl App {
             events: Events::new(vec![Arc::new(telemetry::Journal), Arc::clone(&metrics) as Arc<dyn Witness>]),
             condition: Condition::new(&drain),
             metrics,
+            recorder: Recorder::new(state.instance().clone()),
             drain: drain.clone(),
             drain_grace: config.shutdown.grace.get(),
             listen,
         };
         let (services, stocks) = services(&config, source, &shared, host_keys)?;
+        shared.recorder.keep(services.archive.as_ref());
+        count_recordings(&shared.metrics, shared.recorder.totals());
         let services = watch::Sender::new(Arc::new(services));
         let listener = match handed_over {
             Some(socket) => Listener::adopt(socket),

@@ -5,7 +5,9 @@ mod keys;
 mod manual;
 mod passwd;
 mod probe;
+mod recordings;
 mod reference;
+mod replay;
 mod serve;
 mod starter;
 mod terminal;
@@ -57,6 +59,11 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Play a recorded session
+    Replay(replay::Replay),
+    /// Look for recorded sessions
+    #[command(subcommand)]
+    Recordings(recordings::Recordings),
     /// Print what a shell needs to complete our command line
     Completions(manual::Completions),
     /// Print the manual page, as in `coracle man | man -l -`
@@ -159,6 +166,8 @@ impl Cli {
             Command::Passwd => Ok(passwd::run()?),
             Command::Totp(TotpCommand::Enroll(enroll)) => Ok(enroll.run()?),
             Command::Doctor { config } => examine(config),
+            Command::Replay(replay) => Ok(replay.run()?),
+            Command::Recordings(recordings) => recordings.run(),
             Command::Completions(completions) => Ok(completions.run()?),
             Command::Man(manual) => Ok(manual.run()?),
         }

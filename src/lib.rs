@@ -18,6 +18,7 @@ pub mod ids;
 pub mod metrics;
 pub mod policy;
 pub mod pool;
+pub mod recording;
 pub mod secret;
 pub mod session;
 pub mod shutdown;

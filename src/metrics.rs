@@ -12,7 +12,9 @@ mod recording;
 mod server;
 mod sessions;
 
+use std::fmt;
 use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
@@ -71,6 +73,17 @@ pub struct Metrics {
     pub audit: Audit,
     /// For whoever runs the whole.
     pub server: Server,
+    sources: Sources,
+}
+
+/// Those who bring numbers up to date that are counted elsewhere.
+#[derive(Default)]
+struct Sources(Mutex<Vec<Box<dyn Fn(&Metrics) + Send + Sync>>>);
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sources")
+    }
 }
 
 impl Default for Metrics {
@@ -87,6 +100,7 @@ impl Default for Metrics {
             recorder: Recorder::register(registry_ref),
             audit: Audit::register(registry_ref),
             server: Server::register(registry_ref),
+            sources: Sources::default(),
             registry,
         }
     }
@@ -96,9 +110,17 @@ impl Metrics {
     /// The media type of [`Metrics::text`].
     pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+    /// Calls this each time before the numbers are told, to bring up to date what is counted elsewhere. It must not wait.
+    pub fn bring_up_to_date_by(&self, source: impl Fn(&Self) + Send + Sync + 'static) {
+        self.sources.0.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(source));
+    }
+
     /// Everything, as it is now, in the text format of `OpenMetrics` 1.0.
     #[must_use]
     pub fn text(&self) -> String {
+        for source in self.sources.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            source(self);
+        }
         let mut text = String::new();
         if let Err(error) = encode(&mut text, &self.registry) {
             // A string takes whatever is written to it.

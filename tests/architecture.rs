@@ -39,7 +39,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("session", &["engine", "policy", "pool", "recording"]),
     // Of the engine only the words of a process: sizes, signals, exit statuses. Of the pool the lease: whoever
     // answers for a connection takes its container on loan and gives it back.
-    ("ssh", &["auth", "engine", "forward", "policy", "pool", "session"]),
+    ("ssh", &["auth", "engine", "forward", "policy", "pool", "recording", "session"]),
 ];
 
 /// The composition root, what starts it, and who examines all of it: they may know everyone, and only each other may know them.

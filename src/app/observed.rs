@@ -1,6 +1,7 @@
 //! What whoever runs the server sees of it: its numbers, and how it does.
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::control::{Health, HttpEndpoint};
 use crate::engine::docker::{Docker, ImagePullPolicy};
 use crate::engine::{Engine, EngineError};
 use crate::metrics::{self, Metrics};
+use crate::recording::Totals;
 use crate::shutdown::Drain;
 
 /// From the end of everything else until `/metrics` and its like are closed for good.
@@ -74,6 +76,23 @@ impl Health for Condition {
         };
         complaint.into_iter().collect()
     }
+}
+
+/// Has the recordings among the numbers.
+pub(super) fn count_recordings(metrics: &Metrics, totals: Arc<Totals>) {
+    metrics.bring_up_to_date_by(move |metrics| {
+        let (now, recorder) = (totals.snapshot(), &metrics.recorder);
+        let live = now.begun.saturating_sub(now.completed + now.failed);
+        recorder.live.set(i64::try_from(live).unwrap_or(i64::MAX));
+        for (counter, count) in [
+            (&recorder.started, now.begun),
+            (&recorder.dropped, now.events_lost),
+            (&recorder.failed, now.failed),
+            (&recorder.written, now.bytes_written),
+        ] {
+            counter.inner().store(count, Ordering::Relaxed);
+        }
+    });
 }
 
 /// What answers `/metrics` and its like.

@@ -219,6 +219,7 @@ impl Maker<'_> {
         Profile {
             name: name.to_owned(),
             pool: self.pool.variant(engine, terms),
+            image: launch.image().to_owned(),
             sessions_max: rules.sessions_max(usize::from(limits.sessions_per_connection)),
             rules,
             max_lifetime: span(own.max_lifetime, limits.max_lifetime),

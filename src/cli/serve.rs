@@ -77,7 +77,11 @@ impl Serve {
         for warning in config.warnings() {
             tracing::warn!("{warning}");
         }
-        Ok(runtime()?.block_on(app::serve(config, source, file, handed_over, |_| ()))?)
+        let runtime = runtime()?;
+        let served = runtime.block_on(app::serve(config, source, file, handed_over, |_| ()));
+        // A disk that hangs holds the thread that writes to it; what could be waited for has been.
+        runtime.shutdown_background();
+        Ok(served?)
     }
 
     /// Whoever starts it so sits in front of it: what would fail at the first login is told at once, and what to type

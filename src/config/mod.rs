@@ -23,7 +23,7 @@ use serde_saphyr::Error as YamlError;
 use crate::any_case::{self, Spelling};
 use crate::hook::config::{WebhookConfig, webhook};
 use crate::value::section;
-use crate::{auth, engine, metrics, policy, pool, session, shutdown, ssh, telemetry};
+use crate::{auth, engine, metrics, policy, pool, recording, session, shutdown, ssh, telemetry};
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -59,6 +59,9 @@ pub struct Config {
     pub configserver: WebhookConfig,
     /// What some users get instead, by the profile's name.
     pub profiles: BTreeMap<ProfileName, Profile>,
+    /// What is kept of sessions, to be played back.
+    #[serde(deserialize_with = "section")]
+    pub recording: recording::Config,
     /// How the server ends.
     #[serde(deserialize_with = "section")]
     pub shutdown: shutdown::Config,
@@ -86,6 +89,7 @@ impl Default for Config {
             limits: session::config::Limits::default(),
             configserver: WebhookConfig::default(),
             profiles: BTreeMap::new(),
+            recording: recording::Config::default(),
             shutdown: shutdown::Config::default(),
             state_dir: PathBuf::from("/var/lib/coracle"),
             log: telemetry::Config::default(),
@@ -153,6 +157,7 @@ impl Config {
         }
         warnings.extend(self.warm_warning());
         warnings.extend(self.policy.warnings());
+        warnings.extend(self.recording.warning());
         warnings.extend(self.profiles.iter().flat_map(|(name, profile)| {
             let ways = profile.policy.forwards_in_vain_under(&self.policy);
             ways.map(move |way| {
@@ -213,6 +218,7 @@ impl Config {
         self.configserver.resolve(folder);
         self.docker.resolve(folder);
         self.limits.resolve(folder);
+        self.recording.resolve(folder);
         self.state_dir = folder.join(&self.state_dir);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Nothing above this module knows bollard, HTTP or how a program gets started in a container.
 
+mod changes;
 pub mod docker;
 pub mod fake;
 mod forward;
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::ids::{ConnectionId, ContainerId, InstanceId};
 use crate::secret::Secret;
 
+pub use changes::{Change, Changes};
 pub use forward::{Address, Caller, DialSpec, ForwardError, ListenSpec, Listener};
 pub use phases::{Phase, Phases};
 pub use process::{
@@ -99,6 +101,12 @@ pub trait Container: Debug + Send + Sync {
     /// Waits until it ends other than by [`Container::remove`], and tells why: it was removed, ran out of memory,
     /// its idle program ended. Cancel safe.
     async fn lost(&self) -> String;
+
+    /// What has changed in its files since it was made, at most so many of them. Not every engine can tell.
+    async fn changes(&self, _files_max: usize) -> Result<Changes, EngineError> {
+        let reason = "this engine does not know".to_owned();
+        Err(EngineError::Unsupported { action: "tell what changed in the container", reason })
+    }
 
     /// Gives it another name. Nothing else about it changes; what knows it by its id does not notice.
     async fn rename(&self, name: &str) -> Result<(), EngineError>;

@@ -3,6 +3,7 @@
 mod backlog;
 mod budget;
 pub mod config;
+mod left;
 mod provision;
 mod pump;
 mod stdin;
@@ -25,6 +26,7 @@ use crate::pool::{LaunchError, LaunchState};
 
 pub use budget::{Budget, Budgets};
 pub use config::Limits;
+pub use left::left;
 pub use provision::{Provided, Provision};
 pub use stdin::{Overflow, Stdin, StdinQueue, StdinSender, stdin_queue};
 

@@ -15,6 +15,7 @@ use super::rescue;
 use super::shared::Shared;
 use crate::engine::{ExitStatus, Signal};
 use crate::events::Happening;
+use crate::recording::{Stream, Tap};
 use crate::session::{Client, SessionError};
 
 /// Longest `TERM` that we pass on, in bytes.
@@ -31,6 +32,7 @@ pub(super) struct ChannelClient {
     shared: Arc<Shared>,
     /// Which of the connection's sessions.
     session: u32,
+    tap: Tap,
     begun: Instant,
     /// Bytes of the program's.
     sent: AtomicU64,
@@ -42,10 +44,10 @@ impl ChannelClient {
         handle: Handle,
         closed: CancellationToken,
         shared: Arc<Shared>,
-        session: u32,
+        (session, tap): (u32, Tap),
     ) -> Arc<Self> {
         let (begun, sent) = (Instant::now(), AtomicU64::new(0));
-        Arc::new(Self { write, handle, closed, shared, session, begun, sent })
+        Arc::new(Self { write, handle, closed, shared, session, tap, begun, sent })
     }
 
     /// How much of the program's output went to the client, in bytes.
@@ -106,6 +108,7 @@ impl ChannelClient {
     }
 
     async fn send_stderr(&self, chunk: Bytes) -> io::Result<()> {
+        self.tap.output(Stream::Stderr, &chunk);
         tokio::select! {
             biased;
             () = self.closed.cancelled() => Err(io::ErrorKind::BrokenPipe.into()),
@@ -122,6 +125,7 @@ impl ChannelClient {
 impl Client for ChannelClient {
     async fn stdout(&self, chunk: Bytes) -> io::Result<()> {
         self.note(&chunk);
+        self.tap.output(Stream::Stdout, &chunk);
         // The wait for window does not end when the channel does: russh wakes nobody then.
         tokio::select! {
             biased;

@@ -352,7 +352,7 @@ impl Handler for Connection {
     ) -> Result<(), Self::Error> {
         let size = TerminalSize::from_client(columns, rows);
         let granted = if let Some(running) = self.slots.running(id).filter(|running| running.has_terminal) {
-            running.sizes.send_replace(size);
+            running.resize(size);
             true
         } else if let Some(Opening { terminal: Some(terminal), .. }) = self.slots.opening(id) {
             terminal.size = size;
@@ -369,7 +369,7 @@ impl Handler for Connection {
                 self.desk.admitted().is_some_and(|who| who.profile.rules.permits_signal(*signal))
             })
             .zip(self.slots.running(id))
-            .filter(|(signal, running)| running.signals.try_send(*signal).is_ok())
+            .filter(|(signal, running)| running.signal(*signal))
             .map(|(signal, running)| Happening::Signaled { session: running.number, signal: signal.name() });
         match &sent {
             Some(passed_on) => self.shared.teller.tell(passed_on),

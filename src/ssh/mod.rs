@@ -23,6 +23,7 @@ mod penalties;
 mod permit;
 mod program;
 pub mod proxy_protocol;
+mod record;
 mod rescue;
 mod services;
 mod shared;

@@ -19,6 +19,7 @@ use super::forwards::Forwards;
 use super::gate::{Arrival, Gate};
 use super::login::Admitted;
 use super::penalties::Suspect;
+use super::record;
 use super::services::Services;
 use super::shared::Shared;
 use super::stream::Stream;
@@ -203,6 +204,7 @@ fn share(
         notice,
         activity: Activity::begin(),
         sessions: TaskTracker::new(),
+        held: TaskTracker::new(),
         forwards: Forwards::new(),
     });
     (shared, Reins { container: container_sender, cut: cut_sender, notice: notice_sender })
@@ -238,7 +240,9 @@ async fn serve_user(
         }
     };
     shared.over.cancel();
+    shared.held.close();
     if let Some(lease) = lease {
+        drop(timeout(record::HELD_MAX, shared.held.wait()).await);
         lease.give_back().await;
         tracing::debug!(connection = %shared.id, "container given back");
     }

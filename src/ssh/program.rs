@@ -14,8 +14,9 @@ use super::channel::ChannelClient;
 use super::doors;
 use super::login::Admitted;
 use super::permit::permit_lost;
+use super::record::{self, Record};
 use super::shared::Shared;
-use super::slots::{Opening, Outlet, Running, inlet};
+use super::slots::{Opening, Outlet, Running, tapped_inlet};
 use crate::engine::{ExitStatus, TerminalSize};
 use crate::events::Happening;
 use crate::policy::{self, Permit, Rules, StartRequest};
@@ -42,7 +43,8 @@ impl Program {
         let size = terminal.map_or(TerminalSize::from_client(0, 0), |terminal| terminal.size);
         let (sizes, size_receiver) = watch::channel(size);
         let (signals, signal_receiver) = mpsc::channel(SIGNALS_PENDING_MAX);
-        let (inlet, outlet) = inlet(shared);
+        let recording = record::begin(shared, &admitted, number, &request);
+        let (inlet, outlet) = tapped_inlet(shared, recording.tap());
         let Outlet { input, received, closed, overflowed, over, .. } = outlet;
         let revoked = CancellationToken::new();
         let provision = doors::of_program(shared, &admitted, screen, &handle);
@@ -53,8 +55,10 @@ impl Program {
             detail: request.start.detail(),
             terminal: has_terminal,
         });
-        let client = ChannelClient::new(write, handle, closed.clone(), Arc::clone(shared), number);
+        let client =
+            ChannelClient::new(write, handle, closed.clone(), Arc::clone(shared), (number, recording.tap()));
         let container = lease.as_ref().map_or_else(|| shared.container.clone(), Lease::state);
+        let (record, verdict) = Record::new(recording, lease.as_ref(), shared);
         let tale = Tale {
             number,
             request: request.start.name(),
@@ -96,6 +100,7 @@ impl Program {
                 () = client.show_notices(), if has_terminal => Err(SessionError::Closed),
                 () = watch => Err(SessionError::Closed),
             };
+            verdict.tell(&result);
             let ended = tale.end(&result, client.sent());
             let is_overflow = matches!(result, Err(SessionError::Overflow));
             client.finish(result, has_terminal).await;
@@ -103,7 +108,7 @@ impl Program {
             drop((over, place));
         });
         shared.services.drain.tasks.spawn(async move {
-            work.await;
+            record.follow(work).await;
             if let Some(lease) = lease {
                 lease.give_back().await;
             }

@@ -14,6 +14,7 @@ use crate::identity::Identity;
 use crate::ids::InstanceId;
 use crate::policy::Rules;
 use crate::pool::Pool;
+use crate::recording::Archive;
 use crate::session::Budgets;
 use crate::shutdown::Drain;
 
@@ -31,6 +32,8 @@ pub struct Services {
     pub drain: Drain,
     /// Who wants to know what happens.
     pub events: Events,
+    /// Where sessions are recorded, if they are.
+    pub archive: Option<Archive>,
     /// Shown before the login; empty for none.
     pub banner: String,
     /// What sessions get to end by themselves when the server goes down.
@@ -56,6 +59,8 @@ pub struct Profile {
     pub rules: Rules,
     /// Where containers come from.
     pub pool: Pool,
+    /// The image that they are made of.
+    pub image: String,
     /// Session channels at a time on one connection.
     pub sessions_max: usize,
     /// From the login to the end of a connection, at most.

@@ -47,6 +47,8 @@ pub(super) struct Shared {
     pub(super) activity: Activity,
     /// The tasks of the sessions that live, and of what is forwarded.
     pub(super) sessions: TaskTracker,
+    /// Held by what has to ask the container something before it goes.
+    pub(super) held: TaskTracker,
     /// What is forwarded.
     pub(super) forwards: Forwards,
 }

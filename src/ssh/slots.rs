@@ -13,6 +13,7 @@ use super::channel::sane_term;
 use super::shared::Shared;
 use crate::engine::{Signal, Terminal, TerminalMode, TerminalSize};
 use crate::policy::Rules;
+use crate::recording::Tap;
 use crate::session::{self, StdinQueue, StdinSender};
 
 /// The channels of a connection.
@@ -74,10 +75,28 @@ pub(super) struct Running {
     pub(super) has_terminal: bool,
 }
 
+impl Running {
+    /// The client's terminal has another size.
+    pub(super) fn resize(&self, size: TerminalSize) {
+        self.inlet.tap.resize(size.columns(), size.rows());
+        self.sizes.send_replace(size);
+    }
+
+    /// Passes a signal on; `false` where too many wait.
+    pub(super) fn signal(&self, signal: Signal) -> bool {
+        let passed_on = self.signals.try_send(signal).is_ok();
+        if passed_on {
+            self.inlet.tap.signal(signal.name());
+        }
+        passed_on
+    }
+}
+
 /// The callbacks' end of a channel that has a task.
 #[derive(Debug)]
 pub(super) struct Inlet {
     input: StdinSender,
+    tap: Tap,
     /// Bytes that the client has sent.
     received: Arc<AtomicU64>,
     closed: CancellationToken,
@@ -102,8 +121,13 @@ pub(super) struct Outlet {
     pub(super) over: DropGuard,
 }
 
-/// Both ends for a channel.
+/// Both ends for a channel of which nothing is recorded.
 pub(super) fn inlet(shared: &Arc<Shared>) -> (Inlet, Outlet) {
+    tapped_inlet(shared, Tap::default())
+}
+
+/// Both ends for a channel.
+pub(super) fn tapped_inlet(shared: &Arc<Shared>, tap: Tap) -> (Inlet, Outlet) {
     let (sender, queue) = session::stdin_queue(&shared.budget);
     let (overflowed, ended) = (CancellationToken::new(), CancellationToken::new());
     let (closed, over) = (shared.over.child_token(), CancellationToken::new());
@@ -116,13 +140,14 @@ pub(super) fn inlet(shared: &Arc<Shared>) -> (Inlet, Outlet) {
         ended: ended.clone(),
         over: over.clone().drop_guard(),
     };
-    (Inlet { input: sender, received, closed, overflowed, ended, over }, outlet)
+    (Inlet { input: sender, tap, received, closed, overflowed, ended, over }, outlet)
 }
 
 impl Inlet {
     /// The client has sent something. Never waits.
     pub(super) fn push(&self, data: &[u8]) {
         self.received.fetch_add(data.len() as u64, Ordering::Relaxed);
+        self.tap.input(data);
         if self.input.push(data).is_err() {
             self.overflowed.cancel();
         }

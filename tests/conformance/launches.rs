@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bollard::models::{HostConfig, Mount, MountType};
 use coracle::engine::docker::{Config, Endpoint};
-use coracle::engine::{EngineError, LaunchStage, LaunchWatch, Output};
+use coracle::engine::{Change, EngineError, LaunchStage, LaunchWatch, Output};
 use futures::StreamExt as _;
 use tokio::time::timeout;
 
@@ -58,6 +58,23 @@ pub(crate) async fn a_container_can_be_taken_up_by_its_id(bench: Arc<Bench>) {
     timeout(DEADLINE, adopted.lost()).await.expect("to be told of its loss");
     let again = bench.engine.adopt(launched.id());
     timeout(DEADLINE, again.lost()).await.expect("to be told even when it is late");
+}
+
+pub(crate) async fn what_programs_change_is_told_for_as_long_as_there_is_a_container(bench: Arc<Bench>) {
+    let container = bench.launch().await;
+    run(&container, &shell("mkdir /opt/new; echo a > '/opt/new/a]}, \"b'; rm /etc/shells"), b"").await;
+
+    let changes = container.changes(1000).await.expect("a list");
+    let few = container.changes(2).await.expect("a list");
+
+    let told = |path: &str, change| changes.files.contains(&(path.to_owned(), change));
+    assert!(told("/opt/new/a]}, \"b", Change::Added), "{changes:?}");
+    assert!(told("/etc/shells", Change::Deleted) && told("/etc", Change::Changed), "{changes:?}");
+    assert!(!changes.truncated);
+    assert_eq!((few.files.len(), few.truncated), (2, true));
+    container.remove().await.expect("a removal");
+    let gone = container.changes(1).await;
+    assert!(matches!(gone, Err(EngineError::Gone { .. })), "{gone:?}");
 }
 
 /// L6

@@ -82,6 +82,7 @@ conformance! {
         signals::a_signal_arrives_after_the_end_of_stdin
         signals::a_program_that_has_ended_takes_any_signal
         launches::containers_are_labelled_and_gone_after_removal
+        launches::what_programs_change_is_told_for_as_long_as_there_is_a_container
         launches::a_container_that_is_gone_says_so
         launches::a_container_can_be_taken_up_by_its_id
         launches::an_abandoned_launch_leaves_nothing

@@ -48,6 +48,9 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("docs/programs.md", "echo $?", "tests/it/images.rs"),
     ("docs/recipes/bastion.md", "docker network create", "tests/it/recipes/bastion.rs"),
     ("docs/recipes/database.md", "docker ", "tests/it/recipes/database.rs"),
+    ("docs/recordings.md", "asciinema play", "tests/it/recording/contents.rs"),
+    ("docs/recordings.md", "coracle replay", "tests/it/recording/commands.rs"),
+    ("docs/recordings.md", "coracle recordings", "tests/it/recording/commands.rs"),
     ("docs/sandbox.md", "coracle doctor", "tests/it/doctor.rs"),
     ("docs/testing.md", "", "it is how this is run"),
 ];

@@ -60,6 +60,7 @@ mod policy;
 mod profiles;
 mod readme;
 mod recipes;
+mod recording;
 mod sandbox;
 mod signals;
 mod subsystem;

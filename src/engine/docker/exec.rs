@@ -11,6 +11,7 @@ use rand::RngExt as _;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
+use super::changes;
 use super::client::Client;
 use super::error::gone_if_not_running;
 use super::events::{Fate, Fates};
@@ -24,7 +25,7 @@ use super::terminal_modes::stty_words;
 use super::{SignalPath, remove, rename};
 use crate::engine::init::Init;
 use crate::engine::{
-    Container, DialSpec, EngineError, ForwardError, ListenSpec, Listener, Process, ProcessControl,
+    Changes, Container, DialSpec, EngineError, ForwardError, ListenSpec, Listener, Process, ProcessControl,
     ProcessSpec, Program,
 };
 use crate::ids::ContainerId;
@@ -99,6 +100,10 @@ impl Container for DockerContainer {
             reason = self.ended() => reason,
             reason = self.guide.over() => timeout(EVENT_DEADLINE, self.ended()).await.unwrap_or(reason),
         }
+    }
+
+    async fn changes(&self, files_max: usize) -> Result<Changes, EngineError> {
+        changes::list(&self.client, &self.id, files_max).await
     }
 
     async fn rename(&self, name: &str) -> Result<(), EngineError> {

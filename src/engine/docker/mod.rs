@@ -3,6 +3,7 @@
 //! Requests go over connections of our own ([`connector`]); an exec's streams are such a connection, taken over
 //! ([`hijack`]). How a program gets started inside a container is in `login.sh`.
 
+mod changes;
 mod client;
 mod config;
 mod connector;

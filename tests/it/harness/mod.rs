@@ -41,7 +41,7 @@ pub(crate) use hook_service::{HookService, Pki, Reply, no, yes};
 pub(crate) use keys::keygen;
 pub(crate) use multiplex::Master;
 pub(crate) use proxy_header::{announcing_proxy, connect_from};
-pub(crate) use python::python;
+pub(crate) use python::{asciinema, python};
 pub(crate) use recipe::{Desk, Recipe};
 pub(crate) use registry::Registry;
 pub(crate) use server::{TestServer, launcher};

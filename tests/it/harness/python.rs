@@ -19,6 +19,17 @@ pub(crate) fn python(target: &Target, name: &str, arguments: &[&str]) -> Client 
         .then(arguments)
 }
 
+/// asciinema as its authors publish it: `arguments` and then the recording.
+pub(crate) fn asciinema(target: &Target, arguments: &[&str], recording: &Path) -> Client {
+    let recording = recording.display().to_string();
+    target
+        .program(interpreter())
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("LC_ALL", "C.UTF-8")
+        .args(["-m", "asciinema"])
+        .then(arguments.iter().copied().chain([recording.as_str()]))
+}
+
 /// Where the programs are that came with the modules.
 pub(super) fn tools() -> PathBuf {
     let interpreter = std::path::absolute(interpreter()).expect("a working directory");

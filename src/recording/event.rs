@@ -1,0 +1,76 @@
+//! What happens in a session, as a recording has it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// The client was sent something.
+    Output(Stream, Bytes),
+    /// The client sent something.
+    Input(Bytes),
+    /// The client's terminal has another size.
+    Resize {
+        /// Character cells in a row.
+        columns: u16,
+        /// Rows.
+        rows: u16,
+    },
+    /// The client sent a signal; its name without `SIG`.
+    Signal(&'static str),
+}
+
+/// Which output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Of the program, or its terminal.
+    Stdout,
+    /// Error output of the program, and ours.
+    Stderr,
+}
+
+/// How a session ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The program ended with this status.
+    Exited(u32),
+    /// A signal ended the program; its name without `SIG`.
+    Signaled(&'static str),
+    /// It has no end of its own: why.
+    Failed(String),
+}
+
+/// What did not get into a recording.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Lost {
+    pub(super) events: u64,
+    pub(super) bytes: u64,
+}
+
+/// An event in the queue.
+#[derive(Debug)]
+pub(super) struct Timed {
+    /// Since the session's start.
+    pub(super) at: Duration,
+    /// What did not fit right before it.
+    pub(super) lost: Lost,
+    pub(super) event: Event,
+}
+
+impl Event {
+    /// What it weighs in the queue.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Output(_, bytes) | Self::Input(bytes) => bytes.len(),
+            Self::Resize { .. } | Self::Signal(_) => 0,
+        }
+    }
+}
+
+impl Lost {
+    pub(super) fn is_nothing(self) -> bool {
+        self == Self::default()
+    }
+}
