@@ -19,9 +19,10 @@ use tokio_util::sync::CancellationToken;
 pub use activation::listener_from_environment;
 use editions::Editions;
 use notify::Supervisor;
-use observed::{Condition, Observed, count_recordings};
+use observed::{Condition, Observed, count_audit, count_recordings};
 use profiles::{ProfileBook, kept, mode};
 
+use crate::audit::{self, Audit};
 use crate::auth::{Door, PasswordChecker, TotpBook};
 use crate::config::{self, Config, Source};
 use crate::engine::docker::Docker;
@@ -65,6 +66,7 @@ struct App {
     drain: Drain,
     reaper: ReaperTask,
     observed: Observed,
+    audit: Audit,
     /// Held for as long as we run: two servers on one state folder would reap each other's containers.
     _state: StateDir,
 }
@@ -91,7 +93,7 @@ pub async fn serve(
     let mut hang_up = signal(SignalKind::hangup()).context("failed to listen for SIGHUP")?;
     let grace = config.shutdown.grace.get();
     let app = App::build(config, source, handed_over).await?;
-    let App { listener, listening, services, shared, config, drain, reaper, observed, _state } = app;
+    let App { listener, listening, services, shared, config, drain, reaper, observed, audit, _state } = app;
     let mut supervisor = Supervisor::of_this_process();
     let accepting = drain.tasks.spawn(listener.run(services.subscribe()));
     shared.condition.accepts_by(accepting.abort_handle());
@@ -102,6 +104,7 @@ pub async fn serve(
             received = first_of(&mut terminate, &mut interrupt) => break received,
             _ = hang_up.recv() => {
                 Supervisor::reloading();
+                audit.reopen();
                 reload(&config, file.as_deref(), &shared, &services);
                 Supervisor::ready(listening.address);
             }
@@ -109,7 +112,7 @@ pub async fn serve(
         }
     };
     tracing::info!(signal = received, grace = %humantime::format_duration(grace), "shutting down");
-    Supervisor::stopping(grace + 2 * DRAIN_TIMEOUT);
+    Supervisor::stopping(grace + 2 * DRAIN_TIMEOUT + audit::FINISH_TIMEOUT);
     let hurry = async {
         let received = first_of(&mut terminate, &mut interrupt).await;
         tracing::info!(signal = received, "cutting what still lives");
@@ -122,6 +125,7 @@ pub async fn serve(
         }
         reaper.stop.cancel();
         let reaped = reaper.task.finish(DRAIN_TIMEOUT, std::future::pending(), Duration::ZERO).await;
+        audit.finish().await;
         observed.end().await;
         drained == Drained::Clean && reaped == Drained::Clean
     };
@@ -171,6 +175,7 @@ fn try_reload(running: &Config, file: &Path, shared: &Shared) -> anyhow::Result<
         ("docker.host", config.docker.host != running.docker.host),
         ("pool.startParallel", config.pool.start_parallel != running.pool.start_parallel),
         ("limits.stdin", config.limits.stdin != running.limits.stdin),
+        ("audit", config.audit != running.audit),
         ("shutdown", config.shutdown != running.shutdown),
         ("stateDir", config.state_dir != running.state_dir),
         ("log", config.log != running.log),
@@ -248,6 +253,8 @@ impl App {
             .with_context(|| format!("failed to use the state folder `{}`", config.state_dir.display()))?;
         let host_keys = host_keys(&config, listen, &config.state_dir)?;
         let fingerprints: Vec<String> = host_keys.iter().map(ssh::hostkey::fingerprint).collect();
+        let audit = Audit::start(&config.audit, state.instance(), &config.state_dir)
+            .context("failed to set `audit` up")?;
         let docker = Docker::new(&config.docker).context("failed to set the engine up")?;
         let metrics = Arc::new(Metrics::default());
         let docker = docker.with_init_folder(absolute(&config.state_dir)?.join(INIT_FOLDER));
@@ -268,7 +275,7 @@ impl App {
             totp: TotpBook::new(&config.state_dir),
             budgets: budgets(&config, &config.state_dir)?,
             instance: state.instance().clone(),
-            events: Events::new(vec![Arc::new(telemetry::Journal), Arc::clone(&metrics) as Arc<dyn Witness>]),
+            events: Events::new(witnesses(&audit, &metrics)),
             condition: Condition::new(&drain),
             metrics,
             recorder: Recorder::new(state.instance().clone()),
@@ -279,6 +286,7 @@ impl App {
         let (services, stocks) = services(&config, source, &shared, host_keys)?;
         shared.recorder.keep(services.archive.as_ref());
         count_recordings(&shared.metrics, shared.recorder.totals());
+        count_audit(&shared.metrics, audit.counters());
         let services = watch::Sender::new(Arc::new(services));
         let listener = match handed_over {
             Some(socket) => Listener::adopt(socket),
@@ -291,8 +299,26 @@ impl App {
         let observed = Observed::start(&config.metrics, &shared.metrics, &shared.condition).await?;
         shared.stock(stocks);
         let reaper = reaper.1;
-        Ok(Self { listener, listening, services, shared, config, drain, reaper, observed, _state: state })
+        Ok(Self {
+            listener,
+            listening,
+            services,
+            shared,
+            config,
+            drain,
+            reaper,
+            observed,
+            audit,
+            _state: state,
+        })
     }
+}
+
+/// Who is told of what happens to connections.
+fn witnesses(audit: &Audit, metrics: &Arc<Metrics>) -> Vec<Arc<dyn Witness>> {
+    let (journal, metrics) = (Arc::new(telemetry::Journal), Arc::clone(metrics));
+    let all = [Some(journal as Arc<dyn Witness>), Some(metrics), audit.witness()];
+    all.into_iter().flatten().collect()
 }
 
 /// The host keys of this configuration, judged by where clients do reach them, whatever it says itself.

@@ -4,6 +4,7 @@
 
 mod any_case;
 pub mod app;
+pub mod audit;
 pub mod auth;
 pub mod cli;
 pub mod config;
@@ -26,4 +27,5 @@ pub mod ssh;
 pub mod state;
 pub mod telemetry;
 mod tls;
+pub mod transfers;
 pub mod value;

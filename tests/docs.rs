@@ -9,7 +9,7 @@ mod pages;
 #[path = "docs/typed.rs"]
 mod typed;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use coracle::config::{self, Config};
@@ -108,6 +108,53 @@ fn the_page_on_configuration_names_every_section() {
 
     for section in serde_json::to_value(Config::default()).unwrap().as_object().unwrap().keys() {
         assert!(page.contains(&format!("`{section}`")), "`{section}` is not on the page");
+    }
+}
+
+/// Each `event` of `src/events/happening.rs`, with the names of its fields as JSON has them; `detail` is what it has apart.
+fn events(source: &str, detail: &str) -> Option<BTreeMap<String, BTreeSet<String>>> {
+    let camel = |name: &str| {
+        let mut words = name.split('_').map(str::to_owned);
+        let first = words.next().unwrap_or_default();
+        let rest = words.map(|word| word[..1].to_uppercase() + &word[1..]);
+        first + &rest.collect::<String>()
+    };
+    let source = source.split("pub enum Happening {").nth(1)?.split("\n}\n").next()?;
+    let deed = detail.split("pub struct Deed {").nth(1)?;
+    let deed = deed.lines().filter_map(|line| line.trim().strip_prefix("pub ")?.split_once(':'));
+    let deed: Vec<_> = deed.map(|(name, _)| camel(name)).collect();
+    let mut events = BTreeMap::<String, BTreeSet<String>>::new();
+    let (mut event, mut renamed) = (String::new(), None);
+    for line in source.lines().map(str::trim).filter(|line| !line.starts_with("//")) {
+        if let Some(name) = line.strip_suffix(" {") {
+            event = name[..1].to_lowercase() + &name[1..];
+            events.insert(event.clone(), BTreeSet::new());
+        } else if let Some(name) = line.strip_prefix("#[serde(rename = \"") {
+            renamed = name.split('"').next().map(str::to_owned);
+        } else if let Some((name, _)) = line.split_once(": ").filter(|_| !line.starts_with('#')) {
+            let fields = events.get_mut(&event)?;
+            match name {
+                "deed" => fields.extend(deed.clone()),
+                name => drop(fields.insert(renamed.take().unwrap_or_else(|| camel(name)))),
+            }
+        }
+    }
+    Some(events)
+}
+
+#[test]
+fn the_page_on_the_audit_stream_has_every_event_with_every_field() {
+    let read = |name| std::fs::read_to_string(top_level(name)).unwrap();
+    let events = events(&read("src/events/happening.rs"), &read("src/events/detail.rs")).unwrap();
+    assert!(events.len() > 20 && events["proven"].contains("certificate"), "{events:?}");
+    let page = read("docs/audit.md");
+
+    for (event, fields) in events {
+        let row = page.lines().find(|line| line.starts_with(&format!("| `{event}` |")));
+        let row = row.unwrap_or_else(|| panic!("`{event}` is not on the page"));
+        for field in fields {
+            assert!(row.contains(&format!("`{field}`")), "`{field}` of `{event}` is not on the page");
+        }
     }
 }
 

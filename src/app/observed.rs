@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::Counters;
 use crate::config::Config;
 use crate::control::{Health, HttpEndpoint};
 use crate::engine::docker::{Docker, ImagePullPolicy};
@@ -92,6 +93,23 @@ pub(super) fn count_recordings(metrics: &Metrics, totals: Arc<Totals>) {
         ] {
             counter.inner().store(count, Ordering::Relaxed);
         }
+    });
+}
+
+/// Has the audit stream among the numbers.
+pub(super) fn count_audit(metrics: &Metrics, counters: Arc<Counters>) {
+    metrics.bring_up_to_date_by(move |metrics| {
+        let audit = &metrics.audit;
+        for (counter, count) in [
+            (&audit.written, &counters.written),
+            (&audit.delivered, &counters.sent),
+            (&audit.dropped, &counters.lost),
+            (&audit.failures, &counters.failed),
+        ] {
+            counter.inner().store(count.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        let spooled = counters.spooled_bytes.load(Ordering::Relaxed);
+        audit.spooled.set(i64::try_from(spooled).unwrap_or(i64::MAX));
     });
 }
 

@@ -23,7 +23,7 @@ use serde_saphyr::Error as YamlError;
 use crate::any_case::{self, Spelling};
 use crate::hook::config::{WebhookConfig, webhook};
 use crate::value::section;
-use crate::{auth, engine, metrics, policy, pool, recording, session, shutdown, ssh, telemetry};
+use crate::{audit, auth, engine, metrics, policy, pool, recording, session, shutdown, ssh, telemetry};
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -62,6 +62,9 @@ pub struct Config {
     /// What is kept of sessions, to be played back.
     #[serde(deserialize_with = "section")]
     pub recording: recording::Config,
+    /// What is written down of all that happens, for those who have to answer for it.
+    #[serde(deserialize_with = "section")]
+    pub audit: audit::Config,
     /// How the server ends.
     #[serde(deserialize_with = "section")]
     pub shutdown: shutdown::Config,
@@ -90,6 +93,7 @@ impl Default for Config {
             configserver: WebhookConfig::default(),
             profiles: BTreeMap::new(),
             recording: recording::Config::default(),
+            audit: audit::Config::default(),
             shutdown: shutdown::Config::default(),
             state_dir: PathBuf::from("/var/lib/coracle"),
             log: telemetry::Config::default(),
@@ -146,6 +150,7 @@ impl Config {
         warnings.extend(self.auth.warnings());
         warnings.extend(self.configserver.warning("configserver"));
         warnings.extend(self.metrics.warning());
+        warnings.extend(self.audit.warning());
         let docker = &self.docker.config;
         if let Some(name) = docker.container_name.get() {
             let what = match docker.mode {
@@ -219,6 +224,7 @@ impl Config {
         self.docker.resolve(folder);
         self.limits.resolve(folder);
         self.recording.resolve(folder);
+        self.audit.resolve(folder);
         self.state_dir = folder.join(&self.state_dir);
     }
 }

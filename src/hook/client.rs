@@ -68,18 +68,7 @@ impl Service {
             url.set_path(&below);
         }
         let shown = shown(&url);
-        let tls = tls::client_config(&config.cacert, &config.cert, &config.key)?;
-        let client = Client::builder()
-            .tls_backend_preconfigured(tls)
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .retry(reqwest::retry::never())
-            .pool_idle_timeout(IDLE_MAX)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-            .user_agent(concat!("coracle/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| HookError::NoClient { reason: reason(&error) })?;
-        Ok(Self { client, url, shown, timeout: config.timeout.get() })
+        Ok(Self { client: http_client(config)?, url, shown, timeout: config.timeout.get() })
     }
 
     /// The address, without what may be secret in it.
@@ -147,6 +136,24 @@ impl Service {
     }
 }
 
+/// A client with connections of its own.
+///
+/// # Errors
+/// A certificate or key cannot be used.
+pub(super) fn http_client(config: &WebhookConfig) -> Result<Client, HookError> {
+    let tls = tls::client_config(&config.cacert, &config.cert, &config.key)?;
+    Client::builder()
+        .tls_backend_preconfigured(tls)
+        .redirect(redirect::Policy::none())
+        .no_proxy()
+        .retry(reqwest::retry::never())
+        .pool_idle_timeout(IDLE_MAX)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+        .user_agent(concat!("coracle/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|error| HookError::NoClient { reason: reason(&error) })
+}
+
 /// The address may have a secret in it, and so may the client's own state.
 impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -184,7 +191,7 @@ async fn read(mut response: Response, bytes_max: usize) -> Result<Vec<u8>, Failu
 
 /// What is at the bottom of an error, in the words of our configuration where it can mend that. The error itself would
 /// show the address with all that is in it.
-fn reason(error: &reqwest::Error) -> String {
+pub(super) fn reason(error: &reqwest::Error) -> String {
     use rustls::CertificateError::{BadSignature, UnknownIssuer};
     match causes(error).find_map(tls_error) {
         Some(rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature)) => {

@@ -3,6 +3,7 @@
 
 mod client;
 pub mod config;
+mod delivery;
 mod facts;
 mod merge;
 mod wire;
@@ -14,6 +15,7 @@ use serde_json::Value;
 
 use self::client::{Reply, Service};
 use self::config::WebhookConfig;
+pub use self::delivery::{Delivery, Undelivered};
 pub use self::facts::{Facts, Marked};
 pub use self::merge::merge;
 use crate::ids::{ConnectionId, Username};

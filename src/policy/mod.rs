@@ -95,6 +95,12 @@ impl Permit {
         self.process
     }
 
+    /// What it is leave for.
+    #[must_use]
+    pub fn program(&self) -> &Program {
+        &self.process.program
+    }
+
     /// Whether the process gets a terminal.
     #[must_use]
     pub fn has_terminal(&self) -> bool {

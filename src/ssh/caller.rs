@@ -104,6 +104,8 @@ impl Opener for ChannelOpener {
         let decide = Arc::clone(&self.decide);
         let revoked = async move { permit_lost(&watched, &identity, |rules| decide(rules)).await };
         let outlet = outlet.ok_or(Refused::Over)?;
+        let (kind, target) = (self.name(), format!("{host}:{port}"));
+        shared.teller.tell(&Happening::CallerTaken { kind, target });
         Ok(tunnel(write, outlet, shared, &self.admitted, Box::pin(revoked)))
     }
 

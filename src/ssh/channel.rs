@@ -11,8 +11,10 @@ use russh::server::{Handle, Msg};
 use russh::{ChannelId, ChannelWriteHalf, Sig};
 use tokio_util::sync::CancellationToken;
 
+use super::files::FileWatch;
 use super::rescue;
 use super::shared::Shared;
+use super::slots::Inlet;
 use crate::engine::{ExitStatus, Signal};
 use crate::events::Happening;
 use crate::recording::{Stream, Tap};
@@ -29,6 +31,7 @@ pub(super) struct ChannelClient {
     write: ChannelWriteHalf<Msg>,
     handle: Handle,
     closed: CancellationToken,
+    files: Option<Arc<FileWatch>>,
     shared: Arc<Shared>,
     /// Which of the connection's sessions.
     session: u32,
@@ -42,12 +45,14 @@ impl ChannelClient {
     pub(super) fn new(
         write: ChannelWriteHalf<Msg>,
         handle: Handle,
-        closed: CancellationToken,
+        inlet: &Inlet,
         shared: Arc<Shared>,
-        (session, tap): (u32, Tap),
+        session: u32,
     ) -> Arc<Self> {
         let (begun, sent) = (Instant::now(), AtomicU64::new(0));
-        Arc::new(Self { write, handle, closed, shared, session, tap, begun, sent })
+        let (closed, files) = (inlet.closed.clone(), inlet.files.clone());
+        let tap = inlet.tap.clone();
+        Arc::new(Self { write, handle, closed, files, shared, session, tap, begun, sent })
     }
 
     /// How much of the program's output went to the client, in bytes.
@@ -80,6 +85,9 @@ impl ChannelClient {
 
     /// Ends the channel: the reason if there is one, exit-status or exit-signal, EOF, close, in this order.
     pub(super) async fn finish(&self, result: Result<ExitStatus, SessionError>, has_terminal: bool) {
+        if let Some(files) = &self.files {
+            files.end();
+        }
         let connection = &self.shared.id;
         let status = match result {
             Ok(status) => status,
@@ -126,6 +134,9 @@ impl Client for ChannelClient {
     async fn stdout(&self, chunk: Bytes) -> io::Result<()> {
         self.note(&chunk);
         self.tap.output(Stream::Stdout, &chunk);
+        if let Some(files) = &self.files {
+            files.answer(&chunk);
+        }
         // The wait for window does not end when the channel does: russh wakes nobody then.
         tokio::select! {
             biased;

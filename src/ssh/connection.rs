@@ -10,7 +10,7 @@ use russh::server::{
 use russh::{Channel, ChannelId, ChannelOpenFailure, Pty, Sig};
 use tokio::sync::{Semaphore, oneshot};
 
-use super::channel::from_russh;
+use super::channel::{from_russh, sane_term};
 use super::dial::{self, Call};
 use super::doors::{self, DisplayRequest};
 use super::listen::{Asker, Listeners};
@@ -64,7 +64,7 @@ impl Connection {
         let permit = match policy::decide(&admitted.profile.rules, &admitted.identity, request.clone()) {
             Ok(permit) => permit,
             Err(denied) => {
-                self.refused(request.start.name(), request.start.detail(), denied.to_string());
+                self.judged(request.start.name(), request.start.detail(), Err(&denied.to_string()));
                 self.slots.insert(id, Slot::Opening(opening));
                 return russh.channel_failure(id);
             }
@@ -78,8 +78,8 @@ impl Connection {
         russh.channel_success(id)
     }
 
-    fn refused(&self, request: &'static str, detail: String, reason: String) {
-        self.shared.teller.tell(&Happening::RequestRefused { request, detail, reason });
+    fn judged(&self, request: &'static str, detail: String, outcome: Result<(), &str>) {
+        self.shared.teller.tell(&Happening::of_request(request, detail, outcome));
     }
 
     /// Decides about a channel for whoever is to be dialled.
@@ -148,6 +148,7 @@ impl Handler for Connection {
         if let (Some(admitted), Some(logged_in)) = (self.desk.admitted().cloned(), self.logged_in.take()) {
             self.places = Arc::new(Semaphore::new(admitted.profile.sessions_max));
             drop(logged_in.send(admitted));
+            self.shared.introduction().await;
         }
         Ok(())
     }
@@ -173,7 +174,7 @@ impl Handler for Connection {
             self.slots.insert(opening.write.id(), Slot::Opening(opening));
             reply.accept().await;
         } else {
-            self.refused("session", String::new(), "too many on the connection".to_owned());
+            self.judged("session", String::new(), Err("too many on the connection"));
             self.shared.teller.tell(&Happening::LimitReached { limit: "sessions" });
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
         }
@@ -196,9 +197,8 @@ impl Handler for Connection {
         let granted = self.slots.opening(id).filter(|_| permitted).is_some_and(|opening| {
             opening.take_terminal(term, TerminalSize::from_client(columns, rows), modes)
         });
-        if !permitted {
-            self.refused("pty-req", String::new(), "no terminals are permitted".to_owned());
-        }
+        let reason = if permitted { "it comes too late" } else { "no terminals are permitted" };
+        self.judged("pty-req", sane_term(term), granted.then_some(()).ok_or(reason));
         reply(russh, id, granted)
     }
 
@@ -212,9 +212,7 @@ impl Handler for Connection {
         let Some(admitted) = self.desk.admitted().cloned() else { return reply(russh, id, false) };
         let rules = &admitted.profile.rules;
         let granted = self.slots.opening(id).is_some_and(|opening| opening.take_variable(rules, name, value));
-        if !granted {
-            self.refused("env", shown_name(name), "it is not accepted".to_owned());
-        }
+        self.judged("env", shown_name(name), granted.then_some(()).ok_or("it is not accepted"));
         reply(russh, id, granted)
     }
 
@@ -326,7 +324,7 @@ impl Handler for Connection {
         port: u32,
         _russh: &mut Russh,
     ) -> Result<bool, Self::Error> {
-        Ok(self.listeners.cancel(dial::tcp(address, port)))
+        Ok(self.listeners.cancel(&self.shared, "cancel-tcpip-forward", dial::tcp(address, port)))
     }
 
     async fn streamlocal_forward(&mut self, path: &str, russh: &mut Russh) -> Result<bool, Self::Error> {
@@ -338,7 +336,7 @@ impl Handler for Connection {
         path: &str,
         _russh: &mut Russh,
     ) -> Result<bool, Self::Error> {
-        Ok(self.listeners.cancel(dial::unix(path)))
+        Ok(self.listeners.cancel(&self.shared, "cancel-streamlocal-forward", dial::unix(path)))
     }
 
     async fn window_change_request(
@@ -364,7 +362,9 @@ impl Handler for Connection {
     }
 
     async fn signal(&mut self, id: ChannelId, signal: Sig, russh: &mut Russh) -> Result<(), Self::Error> {
-        let sent = from_russh(&signal)
+        let signal = from_russh(&signal);
+        let name = signal.map(|signal| signal.name().to_owned()).unwrap_or_default();
+        let sent = signal
             .filter(|signal| {
                 self.desk.admitted().is_some_and(|who| who.profile.rules.permits_signal(*signal))
             })
@@ -373,7 +373,7 @@ impl Handler for Connection {
             .map(|(signal, running)| Happening::Signaled { session: running.number, signal: signal.name() });
         match &sent {
             Some(passed_on) => self.shared.teller.tell(passed_on),
-            None => self.refused("signal", String::new(), "it is not permitted, or nothing runs".to_owned()),
+            None => self.judged("signal", name, Err("it is not permitted, or nothing runs")),
         }
         reply(russh, id, sent.is_some())
     }

@@ -84,8 +84,12 @@ impl Listeners {
     }
 
     /// Listens no more. Whom it took in stays. `false` where there is no such listener.
-    pub(super) fn cancel(&mut self, at: Option<Address>) -> bool {
-        at.is_some_and(|at| self.0.remove(&at).is_some_and(|standing| !standing.over.is_cancelled()))
+    pub(super) fn cancel(&mut self, shared: &Shared, kind: &'static str, at: Option<Address>) -> bool {
+        let target = at.as_ref().map(Address::to_string).unwrap_or_default();
+        let standing = at.and_then(|at| self.0.remove(&at));
+        let found = standing.is_some_and(|standing| !standing.over.is_cancelled());
+        shared.teller.tell(&Happening::ForwardCancelled { kind, target, found });
+        found
     }
 
     fn judge<'a>(

@@ -13,7 +13,7 @@ use russh::{MethodKind, MethodSet};
 use super::services::Profile;
 use super::shared::Shared;
 use crate::auth::{self, Answer, Evidence, Facts, Method, PublicKey};
-use crate::events::{Happening, Proof};
+use crate::events::{Happening, Proof, Vouched};
 use crate::identity::Identity;
 use crate::ids::shown_name;
 use crate::policy;
@@ -70,7 +70,7 @@ impl Desk {
             return Auth::Accept;
         }
         let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
-        self.tell(user, Method::PublicKey, Some(fingerprint), Proof::Refused);
+        self.tell(user, Method::PublicKey, (Some(fingerprint), None), Proof::Refused);
         reject(&services.door.methods(&self.login, user), false)
     }
 
@@ -94,6 +94,7 @@ impl Desk {
     pub(super) async fn interactive(&mut self, user: &str, answers: Option<Vec<Vec<u8>>>) -> Auth {
         let methods = self.shared.services.door.methods(&self.login, user);
         if !methods.contains(&Method::Totp) {
+            self.tell(user, Method::Totp, (None, None), Proof::Refused);
             return reject(&methods, false);
         }
         let Some(answers) = answers else {
@@ -110,21 +111,21 @@ impl Desk {
         self.judge(user, Evidence::Code(Secret::new(code))).await
     }
 
-    fn tell(&self, user: &str, method: Method, key: Option<String>, outcome: Proof) {
+    fn tell(&self, user: &str, method: Method, (key, certificate): Shown, outcome: Proof) {
         let (name, method) = (shown_name(user), method.name());
-        self.shared.teller.tell(&Happening::Proven { name, method, key, outcome });
+        self.shared.teller.tell(&Happening::Proven { name, method, key, certificate, outcome });
     }
 
     async fn judge(&mut self, user: &str, evidence: Evidence) -> Auth {
         let shared = Arc::clone(&self.shared);
-        let (method, key) = (evidence.method(), evidence.key_fingerprint().map(str::to_owned));
+        let (method, shown) = (evidence.method(), shown(&evidence));
         let answer = shared.services.door.prove(&mut self.login, &shared.caller, user, evidence).await;
         let outcome = match &answer {
             Answer::Accept(_) => Proof::Accepted,
             Answer::More(_) => Proof::Partial,
             Answer::Deny { .. } => Proof::Refused,
         };
-        self.tell(user, method, key, outcome);
+        self.tell(user, method, shown, outcome);
         match answer {
             Answer::Accept(proven) => self.admit(*proven).await,
             Answer::More(methods) => reject(&methods, true),
@@ -144,6 +145,11 @@ impl Desk {
     async fn admit(&mut self, (identity, facts): (Identity, Facts)) -> Auth {
         let shared = &self.shared;
         let user = identity.username().clone();
+        if let Some(reason) = shared.services.events.objection() {
+            shared.teller.tell(&Happening::LoginRefused { reason: "audit", detail: reason.to_owned() });
+            self.login.forget();
+            return reject(&[], false);
+        }
         match shared.services.profiles.of(identity, &facts, &shared.caller).await {
             Ok((identity, profile)) => {
                 let left_out = policy::variables_left_out(&identity);
@@ -162,6 +168,21 @@ impl Desk {
             }
         }
     }
+}
+
+/// A key's fingerprint, and a certificate.
+type Shown = (Option<String>, Option<Box<Vouched>>);
+
+fn shown(evidence: &Evidence) -> Shown {
+    let certificate = match evidence {
+        Evidence::Certificate(certificate) => Some(Box::new(Vouched {
+            id: certificate.key_id.clone(),
+            serial: certificate.serial,
+            authority: certificate.ca.fingerprint.clone(),
+        })),
+        _ => None,
+    };
+    (evidence.key_fingerprint().map(str::to_owned), certificate)
 }
 
 fn public(key: &RusshKey) -> PublicKey {

@@ -22,6 +22,7 @@ use super::penalties::Suspect;
 use super::record;
 use super::services::Services;
 use super::shared::Shared;
+use super::story::Story;
 use super::stream::Stream;
 use crate::auth::Caller;
 use crate::engine::{self, ContainerSpec, LABEL_PROFILE, LABEL_SESSION, LaunchStage};
@@ -115,6 +116,7 @@ pub(super) async fn own(arrival: Arrival, gate: &Gate, current: watch::Receiver<
             let detail = too_many.to_string();
             shared.teller.tell(&Happening::LoginRefused { reason: "connections-of-user", detail });
             shared.teller.tell(&Happening::LimitReached { limit: "connections-of-user" });
+            shared.introduced.cancel();
             let reason = format!("{too_many} (connection {})", shared.id);
             disconnect(&handle, &mut running, Disconnect::TooManyConnections, reason).await;
         }
@@ -197,6 +199,7 @@ fn share(
         budget: services.budgets.of_connection(),
         services,
         current,
+        introduced: CancellationToken::new(),
         exhausted: CancellationToken::new(),
         over: CancellationToken::new(),
         container,
@@ -225,12 +228,20 @@ async fn serve_user(
         version: version_of(shared),
         after: shared.teller.age(),
     });
+    shared.introduced.cancel();
     let lease = profile.pool.lease(Moment::Login, container_for(shared, admitted, None));
     // Without one there is nothing to follow: its sender is gone.
     let nothing = || watch::channel(LaunchState::InProgress(LaunchStage::Preparing)).1;
     let launch = lease.as_ref().map_or_else(nothing, Lease::state);
     let curfew = Curfew { lifetime: profile.max_lifetime, idle: profile.idle_timeout };
-    let error = match wait_for_end(shared, running, launch, reins, curfew).await {
+    let story = Story::new(shared, profile, None);
+    let end = tokio::select! {
+        biased;
+        // Never ends.
+        () = story.follow(launch.clone()) => End::Left(None),
+        end = wait_for_end(shared, running, launch, reins, curfew) => end,
+    };
+    let error = match end {
         End::Left(error) => error,
         End::Cut(cut) => {
             shared.teller.tell(&Happening::Ending { reason: cut.to_string() });
@@ -245,6 +256,7 @@ async fn serve_user(
         drop(timeout(record::HELD_MAX, shared.held.wait()).await);
         lease.give_back().await;
         tracing::debug!(connection = %shared.id, "container given back");
+        story.end();
     }
     error
 }

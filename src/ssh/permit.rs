@@ -1,6 +1,7 @@
 //! Permits that a reload of the configuration takes away.
 
 use super::shared::Shared;
+use crate::events::Happening;
 use crate::identity::Identity;
 use crate::policy::{Denied, Rules};
 
@@ -15,7 +16,7 @@ pub(super) async fn permit_lost(
         let rules = current.borrow_and_update().profiles.rules(identity);
         let Some(rules) = rules else { continue };
         if let Err(denied) = decide(&rules) {
-            tracing::info!(connection = %shared.id, %denied, "a permit is withdrawn");
+            shared.teller.tell(&Happening::PermitWithdrawn { reason: denied.to_string() });
             return;
         }
     }

@@ -12,11 +12,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::channel::ChannelClient;
 use super::doors;
+use super::files::FileWatch;
 use super::login::Admitted;
 use super::permit::permit_lost;
 use super::record::{self, Record};
 use super::shared::Shared;
 use super::slots::{Opening, Outlet, Running, tapped_inlet};
+use super::story::Story;
 use crate::engine::{ExitStatus, TerminalSize};
 use crate::events::Happening;
 use crate::policy::{self, Permit, Rules, StartRequest};
@@ -44,7 +46,7 @@ impl Program {
         let (sizes, size_receiver) = watch::channel(size);
         let (signals, signal_receiver) = mpsc::channel(SIGNALS_PENDING_MAX);
         let recording = record::begin(shared, &admitted, number, &request);
-        let (inlet, outlet) = tapped_inlet(shared, recording.tap());
+        let (mut inlet, outlet) = tapped_inlet(shared, recording.tap());
         let Outlet { input, received, closed, overflowed, over, .. } = outlet;
         let revoked = CancellationToken::new();
         let provision = doors::of_program(shared, &admitted, screen, &handle);
@@ -55,8 +57,9 @@ impl Program {
             detail: request.start.detail(),
             terminal: has_terminal,
         });
-        let client =
-            ChannelClient::new(write, handle, closed.clone(), Arc::clone(shared), (number, recording.tap()));
+        inlet.files = FileWatch::of(shared, number, &request.start, &permit);
+        let client = ChannelClient::new(write, handle, &inlet, Arc::clone(shared), number);
+        let story = Story::new(shared, &admitted.profile, Some(number));
         let container = lease.as_ref().map_or_else(|| shared.container.clone(), Lease::state);
         let (record, verdict) = Record::new(recording, lease.as_ref(), shared);
         let tale = Tale {
@@ -87,13 +90,7 @@ impl Program {
         let work = shared.sessions.track_future(async move {
             // A fault of ours must not leave the client waiting for ever.
             let run = AssertUnwindSafe(session.run()).catch_unwind();
-            let watch = async {
-                let identity = &admitted.identity;
-                let decide = |rules: &Rules| policy::decide(rules, identity, request.clone()).map(drop);
-                permit_lost(&watched, identity, decide).await;
-                revoked.cancel();
-                std::future::pending::<()>().await;
-            };
+            let watch = watch(&watched, &admitted, request, revoked);
             let result = tokio::select! {
                 result = run => result.unwrap_or(Err(SessionError::Fault)),
                 // Scripts are told at the end alone, people also before.
@@ -108,10 +105,15 @@ impl Program {
             drop((over, place));
         });
         shared.services.drain.tasks.spawn(async move {
-            record.follow(work).await;
-            if let Some(lease) = lease {
-                lease.give_back().await;
+            let work = record.follow(work);
+            let Some(lease) = lease else { return work.await };
+            tokio::select! {
+                biased;
+                () = story.follow(lease.state()) => {}
+                () = work => {}
             }
+            lease.give_back().await;
+            story.end();
         });
         running
     }
@@ -122,6 +124,15 @@ fn tell_end(shared: &Shared, ended: &Happening, is_overflow: bool) {
         shared.teller.tell(&Happening::LimitReached { limit: "stdin" });
     }
     shared.teller.tell(ended);
+}
+
+/// Ends what is not permitted any more. Never ends itself.
+async fn watch(shared: &Shared, admitted: &Admitted, request: StartRequest, revoked: CancellationToken) {
+    let identity = &admitted.identity;
+    let decide = |rules: &Rules| policy::decide(rules, identity, request.clone()).map(drop);
+    permit_lost(shared, identity, decide).await;
+    revoked.cancel();
+    std::future::pending::<()>().await;
 }
 
 /// What is to be told at the end.

@@ -55,12 +55,12 @@ impl fmt::Debug for Services {
 pub struct Profile {
     /// Its name; empty for what everybody gets.
     pub name: String,
+    /// What containers are made of, as configured.
+    pub image: String,
     /// What may be started.
     pub rules: Rules,
     /// Where containers come from.
     pub pool: Pool,
-    /// The image that they are made of.
-    pub image: String,
     /// Session channels at a time on one connection.
     pub sessions_max: usize,
     /// From the login to the end of a connection, at most.

@@ -35,6 +35,8 @@ pub(super) struct Shared {
     pub(super) budget: Arc<Budget>,
     /// Cancelled when the connection is over.
     pub(super) over: CancellationToken,
+    /// Cancelled when it was told who has come in, or why not.
+    pub(super) introduced: CancellationToken,
     /// Cancelled when there were too many wrong guesses.
     pub(super) exhausted: CancellationToken,
     /// Where the connection's container stands; set by the owner once the client is in.
@@ -51,4 +53,15 @@ pub(super) struct Shared {
     pub(super) held: TaskTracker,
     /// What is forwarded.
     pub(super) forwards: Forwards,
+}
+
+impl Shared {
+    /// Waits until it was told who has come in: nothing of theirs is to be told before. Whoever answers for the
+    /// connection does that at once.
+    pub(super) async fn introduction(&self) {
+        tokio::select! {
+            () = self.introduced.cancelled() => {}
+            () = self.over.cancelled() => {}
+        }
+    }
 }

@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::channel::sane_term;
+use super::files::FileWatch;
 use super::shared::Shared;
 use crate::engine::{Signal, Terminal, TerminalMode, TerminalSize};
 use crate::policy::Rules;
@@ -96,10 +97,12 @@ impl Running {
 #[derive(Debug)]
 pub(super) struct Inlet {
     input: StdinSender,
-    tap: Tap,
+    pub(super) tap: Tap,
+    /// Who follows what is said.
+    pub(super) files: Option<Arc<FileWatch>>,
     /// Bytes that the client has sent.
     received: Arc<AtomicU64>,
-    closed: CancellationToken,
+    pub(super) closed: CancellationToken,
     overflowed: CancellationToken,
     ended: CancellationToken,
     over: CancellationToken,
@@ -140,7 +143,7 @@ pub(super) fn tapped_inlet(shared: &Arc<Shared>, tap: Tap) -> (Inlet, Outlet) {
         ended: ended.clone(),
         over: over.clone().drop_guard(),
     };
-    (Inlet { input: sender, tap, received, closed, overflowed, ended, over }, outlet)
+    (Inlet { input: sender, tap, files: None, received, closed, overflowed, ended, over }, outlet)
 }
 
 impl Inlet {
@@ -148,6 +151,9 @@ impl Inlet {
     pub(super) fn push(&self, data: &[u8]) {
         self.received.fetch_add(data.len() as u64, Ordering::Relaxed);
         self.tap.input(data);
+        if let Some(files) = &self.files {
+            files.request(data);
+        }
         if self.input.push(data).is_err() {
             self.overflowed.cancel();
         }

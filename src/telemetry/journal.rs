@@ -31,7 +31,7 @@ fn of_connection(event: &Event<'_>) {
     match event.what {
         Happening::Connected { server } => tracing::info!(connection, %client, %server, "connected"),
         Happening::Greeted { version, .. } => tracing::debug!(connection, %client, ?version, "speaks SSH"),
-        Happening::Proven { name, method, key, outcome } => {
+        Happening::Proven { name, method, key, outcome, .. } => {
             let key = key.as_deref();
             match (outcome, *method) {
                 (Proof::Refused, "password" | "totp" | "certificate") => {
@@ -52,6 +52,9 @@ fn of_connection(event: &Event<'_>) {
         }
         Happening::LoginRefused { detail, .. } => {
             tracing::info!(connection, %client, user, "refused: {detail}");
+        }
+        Happening::PermitWithdrawn { reason } => {
+            tracing::info!(connection, %client, user, reason, "a permit is withdrawn");
         }
         Happening::Ending { reason } => {
             tracing::info!(connection, %client, user, reason, "ending the connection");

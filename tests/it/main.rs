@@ -17,6 +17,8 @@
 mod harness;
 
 mod admission;
+mod audit;
+mod audit_events;
 mod auth;
 mod certificates;
 mod clients;

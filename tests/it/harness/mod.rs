@@ -3,6 +3,7 @@
 mod agent;
 mod asking;
 mod client;
+mod collector;
 mod compatibility;
 mod data;
 mod display;
@@ -31,6 +32,7 @@ use std::time::{Duration, Instant};
 pub(crate) use agent::Agent;
 pub(crate) use asking::{TOTP_SECRET_TEXT, password_hash, totp_code};
 pub(crate) use client::{Client, Output, Running};
+pub(crate) use collector::{Collector, Manner};
 pub(crate) use data::{noise, sha256, sha256_of_file};
 pub(crate) use display::{Display, x_client};
 pub(crate) use docker::{docker, docker_blocking, try_docker};
