@@ -5,6 +5,7 @@ mod editions;
 mod notify;
 mod observed;
 mod profiles;
+mod reload;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -21,10 +22,12 @@ use editions::Editions;
 use notify::Supervisor;
 use observed::{Condition, Observed, count_audit, count_recordings};
 use profiles::{ProfileBook, kept, mode};
+use reload::reload;
 
 use crate::audit::{self, Audit};
 use crate::auth::{Door, PasswordChecker, TotpBook};
-use crate::config::{self, Config, Source};
+use crate::config::{Config, Source};
+use crate::control::{Bound, Control, Register};
 use crate::engine::docker::Docker;
 use crate::engine::{Engine, Starts};
 use crate::events::{Events, Witness};
@@ -32,7 +35,7 @@ use crate::ids::InstanceId;
 use crate::metrics::Metrics;
 use crate::pool::{self, Pool, Reaper, Stock, Tenure};
 use crate::recording::Recorder;
-use crate::session::Budgets;
+use crate::session::{Budgets, Registry};
 use crate::shutdown::{Drain, Drained};
 use crate::ssh::{self, Listener, Services};
 use crate::state::StateDir;
@@ -67,6 +70,7 @@ struct App {
     reaper: ReaperTask,
     observed: Observed,
     audit: Audit,
+    control: Control,
     /// Held for as long as we run: two servers on one state folder would reap each other's containers.
     _state: StateDir,
 }
@@ -93,7 +97,19 @@ pub async fn serve(
     let mut hang_up = signal(SignalKind::hangup()).context("failed to listen for SIGHUP")?;
     let grace = config.shutdown.grace.get();
     let app = App::build(config, source, handed_over).await?;
-    let App { listener, listening, services, shared, config, drain, reaper, observed, audit, _state } = app;
+    let App {
+        listener,
+        listening,
+        services,
+        shared,
+        config,
+        drain,
+        reaper,
+        observed,
+        audit,
+        control,
+        _state,
+    } = app;
     let mut supervisor = Supervisor::of_this_process();
     let accepting = drain.tasks.spawn(listener.run(services.subscribe()));
     shared.condition.accepts_by(accepting.abort_handle());
@@ -102,9 +118,11 @@ pub async fn serve(
     let received = loop {
         tokio::select! {
             received = first_of(&mut terminate, &mut interrupt) => break received,
+            () = control.drain_wanted() => break "coracle drain",
             _ = hang_up.recv() => {
                 Supervisor::reloading();
                 audit.reopen();
+                telemetry::reopen();
                 reload(&config, file.as_deref(), &shared, &services);
                 Supervisor::ready(listening.address);
             }
@@ -112,7 +130,7 @@ pub async fn serve(
         }
     };
     tracing::info!(signal = received, grace = %humantime::format_duration(grace), "shutting down");
-    Supervisor::stopping(grace + 2 * DRAIN_TIMEOUT + audit::FINISH_TIMEOUT);
+    Supervisor::stopping(drain_at_most(grace));
     let hurry = async {
         let received = first_of(&mut terminate, &mut interrupt).await;
         tracing::info!(signal = received, "cutting what still lives");
@@ -130,9 +148,15 @@ pub async fn serve(
         drained == Drained::Clean && reaped == Drained::Clean
     };
     let clean = supervisor.beat_during(ending).await;
+    control.close(clean).await;
     anyhow::ensure!(clean, "some containers may be left; the next start removes them");
     tracing::info!("ended");
     Ok(())
+}
+
+/// From the beginning of a drain until the process ends.
+fn drain_at_most(grace: Duration) -> Duration {
+    grace + 2 * DRAIN_TIMEOUT + RECORDER_TIMEOUT + audit::FINISH_TIMEOUT + observed::CLOSING_TIMEOUT
 }
 
 async fn first_of(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
@@ -140,51 +164,6 @@ async fn first_of(terminate: &mut Signal, interrupt: &mut Signal) -> &'static st
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
     }
-}
-
-/// Takes from the file what can change while we run, for connections that come from now on. With a file that is not
-/// right nothing changes.
-fn reload(running: &Config, file: Option<&Path>, shared: &Shared, services: &watch::Sender<Arc<Services>>) {
-    let Some(file) = file else {
-        return tracing::warn!("SIGHUP: there is no configuration file to read again");
-    };
-    match try_reload(running, file, shared) {
-        Ok((fresh, stocks)) => {
-            shared.recorder.keep(fresh.archive.as_ref());
-            services.send_replace(Arc::new(fresh));
-            shared.stock(stocks);
-            shared.metrics.server.reloaded(true);
-            tracing::info!(file = %file.display(), "configuration read again, for new connections");
-        }
-        Err(error) => {
-            let error = format!("{error:#}");
-            shared.metrics.server.reloaded(false);
-            tracing::warn!(error, "the configuration is not right; the one before stays");
-        }
-    }
-}
-
-fn try_reload(running: &Config, file: &Path, shared: &Shared) -> anyhow::Result<(Services, Vec<Stock>)> {
-    let (config, source) = config::load_with_source(file)?;
-    let host_keys = host_keys(&config, shared.listen, &running.state_dir)?;
-    for warning in config.warnings() {
-        tracing::warn!("{warning}");
-    }
-    let fixed = [
-        ("ssh.listen", config.ssh.listen != running.ssh.listen),
-        ("docker.host", config.docker.host != running.docker.host),
-        ("pool.startParallel", config.pool.start_parallel != running.pool.start_parallel),
-        ("limits.stdin", config.limits.stdin != running.limits.stdin),
-        ("audit", config.audit != running.audit),
-        ("shutdown", config.shutdown != running.shutdown),
-        ("stateDir", config.state_dir != running.state_dir),
-        ("log", config.log != running.log),
-        ("metrics.listen", config.metrics != running.metrics),
-    ];
-    for (key, _) in fixed.iter().filter(|(_, differs)| *differs) {
-        tracing::warn!(key, "this changes with a restart only");
-    }
-    services(&config, source, shared, host_keys)
 }
 
 /// What all services have in common, however often the configuration is read.
@@ -200,6 +179,7 @@ struct Shared {
     metrics: Arc<Metrics>,
     condition: Arc<Condition>,
     recorder: Arc<Recorder>,
+    registry: Registry,
     drain: Drain,
     drain_grace: Duration,
     listen: SocketAddr,
@@ -233,6 +213,7 @@ fn services(
         budgets: shared.budgets.clone(),
         instance: shared.instance.clone(),
         events: shared.events.clone(),
+        registry: shared.registry.clone(),
         drain: shared.drain.clone(),
         archive: shared.recorder.open(&config.recording)?,
         banner: ssh::banner(&config.ssh),
@@ -251,6 +232,7 @@ impl App {
         };
         let state = StateDir::open(&config.state_dir)
             .with_context(|| format!("failed to use the state folder `{}`", config.state_dir.display()))?;
+        let socket = Bound::of(&config.control, &config.state_dir).await?;
         let host_keys = host_keys(&config, listen, &config.state_dir)?;
         let fingerprints: Vec<String> = host_keys.iter().map(ssh::hostkey::fingerprint).collect();
         let audit = Audit::start(&config.audit, state.instance(), &config.state_dir)
@@ -267,6 +249,7 @@ impl App {
             Pool::new(Arc::clone(&engine), reaper.0, &drain, limits, tenure).with_starts(starts(&config));
         let pool = pool.counted_by(&metrics.containers);
         pool.adopt().await;
+        let register = Arc::<Register>::default();
         let shared = Shared {
             docker,
             pool,
@@ -275,30 +258,28 @@ impl App {
             totp: TotpBook::new(&config.state_dir),
             budgets: budgets(&config, &config.state_dir)?,
             instance: state.instance().clone(),
-            events: Events::new(witnesses(&audit, &metrics)),
+            events: Events::new(witnesses(&audit, &metrics, &register)),
             condition: Condition::new(&drain),
             metrics,
             recorder: Recorder::new(state.instance().clone()),
+            registry: Registry::default(),
             drain: drain.clone(),
             drain_grace: config.shutdown.grace.get(),
             listen,
         };
+        let control = control(&config, register, &shared, socket);
         let (services, stocks) = services(&config, source, &shared, host_keys)?;
         shared.recorder.keep(services.archive.as_ref());
         count_recordings(&shared.metrics, shared.recorder.totals());
         count_audit(&shared.metrics, audit.counters());
         let services = watch::Sender::new(Arc::new(services));
-        let listener = match handed_over {
-            Some(socket) => Listener::adopt(socket),
-            None => Listener::bind(listen),
-        };
+        let listener = handed_over.map_or_else(|| Listener::bind(listen), Listener::adopt);
         let listener = listener.with_context(|| format!("failed to listen on `{listen}`"))?;
         let address = listener.address().context("failed to learn our own address")?;
         tracing::info!(%address, fingerprints = fingerprints.join(" "), "listening");
         let listening = Listening { address, fingerprints };
         let observed = Observed::start(&config.metrics, &shared.metrics, &shared.condition).await?;
         shared.stock(stocks);
-        let reaper = reaper.1;
         Ok(Self {
             listener,
             listening,
@@ -306,25 +287,39 @@ impl App {
             shared,
             config,
             drain,
-            reaper,
+            reaper: reaper.1,
             observed,
             audit,
+            control,
             _state: state,
         })
     }
 }
 
 /// Who is told of what happens to connections.
-fn witnesses(audit: &Audit, metrics: &Arc<Metrics>) -> Vec<Arc<dyn Witness>> {
-    let (journal, metrics) = (Arc::new(telemetry::Journal), Arc::clone(metrics));
-    let all = [Some(journal as Arc<dyn Witness>), Some(metrics), audit.witness()];
-    all.into_iter().flatten().collect()
+fn witnesses(audit: &Audit, metrics: &Arc<Metrics>, register: &Arc<Register>) -> Vec<Arc<dyn Witness>> {
+    let journal = Arc::<telemetry::Journal>::default();
+    let mut all: Vec<Arc<dyn Witness>> = vec![journal, Arc::clone(metrics) as _, Arc::clone(register) as _];
+    all.extend(audit.witness());
+    all
 }
 
 /// The host keys of this configuration, judged by where clients do reach them, whatever it says itself.
 fn host_keys(config: &Config, listen: SocketAddr, state_dir: &Path) -> anyhow::Result<Vec<ssh::HostKey>> {
     let listening = ssh::Config { listen: listen.into(), ..config.ssh.clone() };
     Ok(ssh::hostkey::load(&listening, state_dir)?)
+}
+
+/// What `coracle ps`, `kill` and `drain` speak to, where there is a socket for it.
+fn control(config: &Config, register: Arc<Register>, shared: &Shared, socket: Option<Bound>) -> Control {
+    let at_most = drain_at_most(config.shutdown.grace.get());
+    let (registry, drain, instance) =
+        (shared.registry.clone(), shared.drain.clone(), shared.instance.clone());
+    let control = Control::new(register, registry, drain, instance, at_most);
+    if let Some(socket) = socket {
+        control.serve(socket);
+    }
+    control
 }
 
 /// As the engine on this machine has it.

@@ -2,7 +2,9 @@
 
 mod init;
 mod keys;
+mod living;
 mod manual;
+mod operate;
 mod passwd;
 mod probe;
 mod recordings;
@@ -64,6 +66,12 @@ enum Command {
     /// Look for recorded sessions
     #[command(subcommand)]
     Recordings(recordings::Recordings),
+    /// Show the connections of a running server, what runs on them, and their containers
+    Ps(operate::Ps),
+    /// End connections of a running server, with their containers
+    Kill(operate::Kill),
+    /// End a running server once its sessions have ended, as SIGTERM does
+    Drain(operate::Drain),
     /// Print what a shell needs to complete our command line
     Completions(manual::Completions),
     /// Print the manual page, as in `coracle man | man -l -`
@@ -168,6 +176,9 @@ impl Cli {
             Command::Doctor { config } => examine(config),
             Command::Replay(replay) => Ok(replay.run()?),
             Command::Recordings(recordings) => recordings.run(),
+            Command::Ps(ps) => ps.run(),
+            Command::Kill(kill) => kill.run(),
+            Command::Drain(drain) => drain.run(),
             Command::Completions(completions) => Ok(completions.run()?),
             Command::Man(manual) => Ok(manual.run()?),
         }

@@ -170,7 +170,7 @@ pub fn shown_name(typed: &str) -> String {
 }
 
 /// Characters that change how the rest of a line is shown without being seen themselves.
-fn is_invisible(letter: char) -> bool {
+pub(crate) fn is_invisible(letter: char) -> bool {
     matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 

@@ -76,9 +76,11 @@ pub struct Metrics {
     sources: Sources,
 }
 
-/// Those who bring numbers up to date that are counted elsewhere.
+/// Brings numbers up to date that are counted elsewhere.
+type Source = Box<dyn Fn(&Metrics) + Send + Sync>;
+
 #[derive(Default)]
-struct Sources(Mutex<Vec<Box<dyn Fn(&Metrics) + Send + Sync>>>);
+struct Sources(Mutex<Vec<Source>>);
 
 impl fmt::Debug for Sources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -20,7 +20,7 @@ use crate::recording::Totals;
 use crate::shutdown::Drain;
 
 /// From the end of everything else until `/metrics` and its like are closed for good.
-const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How the server does.
 pub(super) struct Condition {

@@ -191,10 +191,35 @@ impl FromStr for AuthorizedKeyLine {
     }
 }
 
+/// For `config show`: what variables are set to is masked.
 impl fmt::Display for AuthorizedKeyLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&masked(&self.0))
     }
+}
+
+fn masked(line: &str) -> String {
+    const OPTION: &str = "environment=\"";
+    // ASCII alone changes its case: places in both are the same.
+    let lower = line.to_ascii_lowercase();
+    let (mut shown, mut at) = (String::new(), 0);
+    while let Some(found) = lower.get(at..).and_then(|rest| rest.find(OPTION)) {
+        let begin = at + found + OPTION.len();
+        let rest = line.get(begin..).unwrap_or_default();
+        let mut escaped = false;
+        let end = rest.find(|letter| {
+            let ends = letter == '"' && !escaped;
+            escaped = letter == '\\' && !escaped;
+            ends
+        });
+        let end = end.unwrap_or(rest.len());
+        let name = rest.get(..end).and_then(|value| value.split('=').next()).unwrap_or_default();
+        shown += line.get(at..begin).unwrap_or_default();
+        shown += name;
+        shown += "=***";
+        at = begin + end;
+    }
+    shown + line.get(at..).unwrap_or_default()
 }
 
 written_as_text! { AuthorizedKeyLine }
@@ -227,6 +252,15 @@ mod tests {
         assert!(finds(&format!("  {KEY}\r\n")));
         assert!(!finds(&format!("#{KEY}\n")));
         assert!(!finds(""));
+    }
+
+    #[test]
+    fn what_variables_are_set_to_is_not_shown() {
+        let line = r#"no-pty,Environment="A=s\"ecret",command="x",environment="B=s",pty KEY environment"#;
+
+        let expected = r#"no-pty,Environment="A=***",command="x",environment="B=***",pty KEY environment"#;
+        assert_eq!(masked(line), expected);
+        assert_eq!(masked(KEY), KEY);
     }
 
     /// A2

@@ -68,7 +68,7 @@ impl Serve {
             config.ssh.listen = listen.into();
         }
         config.metrics.listen = self.metrics_listen.or(config.metrics.listen);
-        telemetry::init(&config.log).context("failed to start logging")?;
+        let _log = telemetry::init(&config.log).context("failed to start logging")?;
         if let Some(file) = &file {
             tracing::info!(file = %file.display(), "configuration read");
         } else {
@@ -114,7 +114,7 @@ impl Serve {
         }
         let (mut config, source) = starter.read(place)?;
         config.metrics.listen = self.metrics_listen;
-        telemetry::init(&config.log).context("failed to start logging")?;
+        let _log = telemetry::init(&config.log).context("failed to start logging")?;
         for warning in found.warnings() {
             tracing::warn!("{warning}");
         }
@@ -125,7 +125,7 @@ impl Serve {
 }
 
 /// Where people keep what their programs remember; the system's place for who has no home.
-fn usual_state_dir() -> PathBuf {
+pub(super) fn usual_state_dir() -> PathBuf {
     let named = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let own = || Some(std::env::home_dir().filter(|home| home.is_absolute())?.join(".local/state"));
     named.or_else(own).map_or_else(|| Config::default().state_dir, |folder| folder.join(STATE))

@@ -23,7 +23,9 @@ use serde_saphyr::Error as YamlError;
 use crate::any_case::{self, Spelling};
 use crate::hook::config::{WebhookConfig, webhook};
 use crate::value::section;
-use crate::{audit, auth, engine, metrics, policy, pool, recording, session, shutdown, ssh, telemetry};
+use crate::{
+    audit, auth, control, engine, metrics, policy, pool, recording, session, shutdown, ssh, telemetry,
+};
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -70,6 +72,9 @@ pub struct Config {
     pub shutdown: shutdown::Config,
     /// Folder for what has to outlive the process: generated host keys, this installation's id.
     pub state_dir: PathBuf,
+    /// How the server is asked what it does, and told what to do.
+    #[serde(deserialize_with = "section")]
+    pub control: control::Config,
     /// What is logged, and how.
     #[serde(deserialize_with = "section")]
     pub log: telemetry::Config,
@@ -96,6 +101,7 @@ impl Default for Config {
             audit: audit::Config::default(),
             shutdown: shutdown::Config::default(),
             state_dir: PathBuf::from("/var/lib/coracle"),
+            control: control::Config::default(),
             log: telemetry::Config::default(),
             metrics: metrics::Config::default(),
         }
@@ -225,6 +231,8 @@ impl Config {
         self.limits.resolve(folder);
         self.recording.resolve(folder);
         self.audit.resolve(folder);
+        self.control.resolve(folder);
+        self.log.resolve(folder);
         self.state_dir = folder.join(&self.state_dir);
     }
 }

@@ -6,6 +6,7 @@ pub mod config;
 mod left;
 mod provision;
 mod pump;
+pub mod registry;
 mod stdin;
 
 use std::io;
@@ -28,6 +29,7 @@ pub use budget::{Budget, Budgets};
 pub use config::Limits;
 pub use left::left;
 pub use provision::{Provided, Provision};
+pub use registry::Registry;
 pub use stdin::{Overflow, Stdin, StdinQueue, StdinSender, stdin_queue};
 
 /// How long a program has after SIGHUP before it is killed, when its channel closes on a live connection.
@@ -127,9 +129,16 @@ pub enum Cut {
     /// What was permitted is not any more.
     #[error("you may not run this here any more")]
     Revoked,
+    /// Whoever runs the server wants it, and may have said why.
+    #[error("an operator ended this connection{}", because(.0))]
+    Operator(String),
     /// The container ended behind our back.
     #[error("the container is gone: {0}")]
     ContainerLost(String),
+}
+
+fn because(reason: &str) -> String {
+    if reason.is_empty() { String::new() } else { format!(": {reason}") }
 }
 
 impl std::fmt::Debug for Session {

@@ -9,10 +9,11 @@ use futures::future::{Fuse, FusedFuture};
 use russh::Disconnect;
 use russh::server::{Handle, RunningSession, run_stream};
 use tokio::sync::{oneshot, watch};
-use tokio::time::{sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::admission::Ticket;
 use super::connection::Connection;
 use super::curfew::{Activity, Call, Clock, Curfew, Notice};
 use super::forwards::Forwards;
@@ -68,6 +69,7 @@ pub(super) async fn own(arrival: Arrival, gate: &Gate, current: watch::Receiver<
     let stream = Stream::new(tcp, kill.clone(), budget, services.transport.dead_after, version);
     let (login_sender, mut login) = oneshot::channel();
     let handler = Connection::new(Arc::clone(&shared), login_sender);
+    let _held = shared.registration.hold();
     shared.teller.tell(&Happening::Connected { server });
     let mut ending = Farewell { shared: Arc::clone(&shared), stage: "no-ssh", error: None };
 
@@ -75,6 +77,7 @@ pub(super) async fn own(arrival: Arrival, gate: &Gate, current: watch::Receiver<
         running = timeout_at(grace, run_stream(Arc::clone(&services.transport.russh), stream, handler)) => running,
         () = ticket.evicted() => return evicted(&shared),
         () = services.drain.begun.cancelled() => return,
+        _ = shared.registration.cut() => return,
     };
     let running = match running {
         Ok(Ok(running)) => running,
@@ -86,27 +89,8 @@ pub(super) async fn own(arrival: Arrival, gate: &Gate, current: watch::Receiver<
     shared.teller.tell(&Happening::Greeted { version: version_of(&shared), after: shared.teller.age() });
     let handle = running.handle();
     let mut running = running.fuse();
-    let admitted = tokio::select! {
-        admitted = timeout_at(grace, wait_for_login(&shared, &mut running, &mut login)) => {
-            admitted.unwrap_or_else(|_elapsed| {
-                shared.suspect.exceeds_grace();
-                None
-            })
-        }
-        () = shared.exhausted.cancelled() => {
-            // As sshd puts it.
-            let reason = "Too many authentication failures".to_owned();
-            shared.teller.tell(&Happening::LimitReached { limit: "guesses" });
-            disconnect(&handle, &mut running, Disconnect::ProtocolError, reason).await;
-            None
-        }
-        () = ticket.evicted() => {
-            evicted(&shared);
-            None
-        }
-        () = services.drain.begun.cancelled() => None,
-    };
-    let admitted = admitted.filter(|_| ticket.logged_in());
+    let entrance = Entrance { shared: &shared, ticket: &ticket, grace };
+    let admitted = entrance.admit(&mut running, &handle, &mut login).await.filter(|_| ticket.logged_in());
     match admitted.map(|admitted| (gate.admission.logged_in(admitted.identity.username()), admitted)) {
         Some((Ok(_place), admitted)) => {
             ending.stage = "logged-in";
@@ -127,6 +111,49 @@ pub(super) async fn own(arrival: Arrival, gate: &Gate, current: watch::Receiver<
     if !running.is_terminated() {
         // russh's task ends with its stream; waiting for it means that nothing of the connection is left.
         drop(timeout(DISCONNECT_TIMEOUT, running).await);
+    }
+}
+
+/// Where a client is until it has logged in.
+struct Entrance<'a> {
+    shared: &'a Shared,
+    ticket: &'a Ticket,
+    grace: Instant,
+}
+
+impl Entrance<'_> {
+    /// Whoever comes in. `None` where nobody does, in time.
+    async fn admit(
+        &self,
+        running: &mut Running,
+        handle: &Handle,
+        login: &mut oneshot::Receiver<Admitted>,
+    ) -> Option<Admitted> {
+        let Self { shared, ticket, grace } = self;
+        tokio::select! {
+            admitted = timeout_at(*grace, wait_for_login(shared, running, login)) => {
+                admitted.unwrap_or_else(|_elapsed| {
+                    shared.suspect.exceeds_grace();
+                    None
+                })
+            }
+            () = shared.exhausted.cancelled() => {
+                // As sshd puts it.
+                let reason = "Too many authentication failures".to_owned();
+                shared.teller.tell(&Happening::LimitReached { limit: "guesses" });
+                disconnect(handle, running, Disconnect::ProtocolError, reason).await;
+                None
+            }
+            cut = shared.registration.cut() => {
+                disconnect(handle, running, Disconnect::ByApplication, cut.to_string()).await;
+                None
+            }
+            () = ticket.evicted() => {
+                evicted(shared);
+                None
+            }
+            () = shared.services.drain.begun.cancelled() => None,
+        }
     }
 }
 
@@ -191,6 +218,7 @@ fn share(
     let (notice_sender, notice) = watch::channel(None);
     let shared = Arc::new(Shared {
         teller: services.events.of_connection(id.clone(), client),
+        registration: services.registry.register(id.clone()),
         caller: Caller { source: client, connection: id.clone(), client_version: Arc::default() },
         id,
         client,
@@ -230,6 +258,7 @@ async fn serve_user(
     });
     shared.introduced.cancel();
     let lease = profile.pool.lease(Moment::Login, container_for(shared, admitted, None));
+    let _held = lease.as_ref().map(|lease| shared.registration.hold_container(None, lease.state()));
     // Without one there is nothing to follow: its sender is gone.
     let nothing = || watch::channel(LaunchState::InProgress(LaunchStage::Preparing)).1;
     let launch = lease.as_ref().map_or_else(nothing, Lease::state);
@@ -301,6 +330,7 @@ async fn wait_for_end(
             }
             () = shared.sessions.wait() => return End::Cut(Cut::Draining),
             () = services.drain.cut.cancelled() => return End::Cut(Cut::Draining),
+            cut = shared.registration.cut() => return End::Cut(cut),
         }
     }
 }

@@ -61,14 +61,9 @@ impl Program {
         let client = ChannelClient::new(write, handle, &inlet, Arc::clone(shared), number);
         let story = Story::new(shared, &admitted.profile, Some(number));
         let container = lease.as_ref().map_or_else(|| shared.container.clone(), Lease::state);
+        let held = lease.as_ref().map(|it| shared.registration.hold_container(Some(number), it.state()));
         let (record, verdict) = Record::new(recording, lease.as_ref(), shared);
-        let tale = Tale {
-            number,
-            request: request.start.name(),
-            begun: Instant::now(),
-            received,
-            container: container.clone(),
-        };
+        let tale = Tale::new(number, request.start.name(), received, container.clone());
         let session = Session {
             permit,
             container,
@@ -114,6 +109,7 @@ impl Program {
             }
             lease.give_back().await;
             story.end();
+            drop(held);
         });
         running
     }
@@ -145,6 +141,15 @@ struct Tale {
 }
 
 impl Tale {
+    fn new(
+        number: u32,
+        request: &'static str,
+        received: Arc<AtomicU64>,
+        container: watch::Receiver<LaunchState>,
+    ) -> Self {
+        Self { number, request, begun: Instant::now(), received, container }
+    }
+
     fn end(&self, result: &Result<ExitStatus, SessionError>, sent: u64) -> Happening {
         let (outcome, exit) = match result {
             Ok(ExitStatus::Exited(status)) => ("exited", status.to_string()),

@@ -15,7 +15,7 @@ use crate::ids::InstanceId;
 use crate::policy::Rules;
 use crate::pool::Pool;
 use crate::recording::Archive;
-use crate::session::Budgets;
+use crate::session::{Budgets, Registry};
 use crate::shutdown::Drain;
 
 /// What connections need from the rest of the house.
@@ -34,6 +34,8 @@ pub struct Services {
     pub events: Events,
     /// Where sessions are recorded, if they are.
     pub archive: Option<Archive>,
+    /// Where connections can be found and ended.
+    pub registry: Registry,
     /// Shown before the login; empty for none.
     pub banner: String,
     /// What sessions get to end by themselves when the server goes down.

@@ -15,6 +15,7 @@ use crate::auth::Caller;
 use crate::events::Teller;
 use crate::ids::ConnectionId;
 use crate::pool::LaunchState;
+use crate::session::registry::Registration;
 use crate::session::{Budget, Cut};
 
 /// What the owner of a connection, its callbacks and its sessions share.
@@ -28,6 +29,8 @@ pub(super) struct Shared {
     pub(super) caller: Caller,
     /// To tell what happens.
     pub(super) teller: Teller,
+    /// Where it can be found and ended.
+    pub(super) registration: Registration,
     /// As they were when the connection came.
     pub(super) services: Arc<Services>,
     /// As they are now.

@@ -1,15 +1,58 @@
 //! What happens to connections, as lines of the log. What a client or a container put in is written as a string literal, so
 //! that it can neither begin a line nor hide the rest of one.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
 use crate::events::{Event, Happening, Proof, Witness};
+use crate::ids::ConnectionId;
+
+/// Longest text of others in a line, in bytes; past it it is cut. A command may have a quarter of a megabyte.
+const TEXT_BYTES_MAX: usize = 4096;
 
 /// Writes the log's lines about connections.
-#[derive(Clone, Copy, Debug)]
-pub struct Journal;
+#[derive(Debug, Default)]
+pub struct Journal {
+    /// What was tried on connections that have not logged in; there are as many as the gate lets in.
+    tried: Mutex<HashMap<ConnectionId, Tried>>,
+}
+
+/// What somebody tried in vain.
+#[derive(Debug)]
+struct Tried {
+    /// The last name, fit to be shown.
+    name: String,
+    method: &'static str,
+    proofs: u32,
+}
+
+impl Journal {
+    /// Keys that are refused have no line each, since agents offer all they have: what was tried is told at the end.
+    fn remember(&self, event: &Event<'_>) -> Option<Tried> {
+        let id = event.connection?;
+        let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        match event.what {
+            Happening::Proven { name, method, outcome: Proof::Refused, .. } => {
+                let proofs = tried.get(id).map_or(0, |before| before.proofs) + 1;
+                tried.insert(id.clone(), Tried { name: name.clone(), method, proofs });
+                None
+            }
+            Happening::LoggedIn { .. } | Happening::Disconnected { .. } => tried.remove(id),
+            _ => None,
+        }
+    }
+}
 
 impl Witness for Journal {
     fn hear(&self, event: &Event<'_>) {
+        let tried = self.remember(event);
         match event.what {
+            Happening::Disconnected { stage: "unknown", duration, .. } => {
+                let (connection, client) = (event.connection.map(tracing::field::display), event.client);
+                let (user, last) = tried.as_ref().map(|tried| (tried.name.as_str(), tried.method)).unzip();
+                let (refused, seconds) = (tried.as_ref().map(|tried| tried.proofs), duration.as_secs_f64());
+                tracing::info!(connection, %client, user, refused, last, seconds, "left without a login");
+            }
             Happening::SessionStarted { .. }
             | Happening::SessionEnded { .. }
             | Happening::FirstOutput { .. }
@@ -23,6 +66,10 @@ impl Witness for Journal {
             _ => of_connection(event),
         }
     }
+}
+
+fn short(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(TEXT_BYTES_MAX)).unwrap_or_default()
 }
 
 fn of_connection(event: &Event<'_>) {
@@ -61,10 +108,10 @@ fn of_connection(event: &Event<'_>) {
         }
         Happening::Disconnected { stage, error, duration } => {
             let (error, seconds) = (error.as_deref(), duration.as_secs_f64());
-            match *stage {
-                "logged-in" => tracing::info!(connection, %client, user, error, seconds, "disconnected"),
-                "unknown" => tracing::info!(connection, %client, seconds, "left without a login"),
-                _ => tracing::info!(connection, %client, seconds, "no SSH client"),
+            if *stage == "logged-in" {
+                tracing::info!(connection, %client, user, error, seconds, "disconnected");
+            } else {
+                tracing::info!(connection, %client, seconds, "no SSH client");
             }
         }
         _ => {}
@@ -76,6 +123,7 @@ fn of_session(event: &Event<'_>) {
         (event.user.map(tracing::field::debug), event.connection.map(tracing::field::display));
     match event.what {
         Happening::SessionStarted { session, request, detail, terminal } => {
+            let detail = short(detail);
             tracing::info!(connection, user, session, request, ?detail, terminal, "session started");
         }
         Happening::FirstOutput { session, after } => {
@@ -99,9 +147,11 @@ fn of_session(event: &Event<'_>) {
         }
         // Clients ask for variables as a matter of habit.
         Happening::RequestRefused { request: request @ "env", detail, reason } => {
+            let (detail, reason) = (short(detail), short(reason));
             tracing::debug!(connection, user, request, ?detail, reason, "request refused");
         }
         Happening::RequestRefused { request, detail, reason } => {
+            let (detail, reason) = (short(detail), short(reason));
             tracing::info!(connection, user, request, ?detail, reason, "request refused");
         }
         _ => {}
@@ -112,14 +162,19 @@ fn of_forward(event: &Event<'_>) {
     let (user, connection) =
         (event.user.map(tracing::field::debug), event.connection.map(tracing::field::display));
     match event.what {
-        Happening::Forwarded { kind, target } => tracing::info!(connection, user, kind, ?target, "forward"),
+        Happening::Forwarded { kind, target } => {
+            tracing::info!(connection, user, kind, target = ?short(target), "forward");
+        }
         Happening::ForwardRefused { kind, target, failed: true, reason } => {
+            let (target, reason) = (short(target), short(reason));
             tracing::info!(connection, user, kind, ?target, reason, "forward failed");
         }
         Happening::ForwardRefused { kind, target, reason, .. } => {
+            let (target, reason) = (short(target), short(reason));
             tracing::info!(connection, user, kind, ?target, reason, "forward refused");
         }
         Happening::ForwardEnded { kind, target, received, sent } => {
+            let target = short(target);
             tracing::debug!(connection, user, kind, ?target, received, sent, "forward ended");
         }
         _ => {}

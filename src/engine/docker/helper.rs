@@ -2,7 +2,7 @@
 //! that, and it looks after all of them.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bollard::models::ExecConfig;
 use bollard::query_parameters::InspectContainerOptions;
@@ -20,6 +20,12 @@ use crate::ids::ContainerId;
 
 /// From the need for it until it answers. Those who come meanwhile wait as well.
 const HELPER_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How often one is started that then says nothing. On a machine that is busy it may come too late.
+const TRIES: usize = 2;
+
+/// Whoever fails sooner than this has said something that is wrong, and would say it again.
+const SILENCE: Duration = Duration::from_secs(4);
 
 /// Reading the engine's books.
 const INSPECT_DEADLINE: Duration = Duration::from_secs(10);
@@ -62,27 +68,42 @@ impl Helper {
 
     async fn start(&self, client: &Client, id: &ContainerId) -> Result<Init, EngineError> {
         check(client, id).await?;
-        let config = ExecConfig {
-            attach_stdin: Some(true),
-            attach_stdout: Some(true),
-            attach_stderr: Some(true),
-            cmd: Some(vec![format!("{FOLDER}/init"), "--frames".to_owned()]),
-            ..ExecConfig::default()
-        };
-        let exec = exec::create(client, id, config).await?;
-        let (writer, output) =
-            hijack::start(client, &exec, Mode::Multiplexed).await.map_err(gone_if_not_running)?;
-        // It ends with this stream; nobody can come back to it.
-        let met = timeout(MEET_DEADLINE, Init::attach(frames(output), writer, None, client.tasks())).await;
-        let reason = match met {
-            Ok(Ok(init)) => return Ok(init),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "it does not say anything".to_owned(),
+        let mut tries = 0;
+        let reason = loop {
+            tries += 1;
+            let begun = Instant::now();
+            match attach(client, id).await? {
+                Ok(init) => return Ok(init),
+                Err(reason) if tries < TRIES && begun.elapsed() >= SILENCE => {
+                    tracing::debug!(container = %id, reason, "an init for sockets is started once more");
+                }
+                Err(reason) => break reason,
+            }
         };
         // Somebody may have emptied its volume.
         self.launchers.forget_volumes();
         Err(EngineError::Failed { action: FORWARD, reason, is_answer: false })
     }
+}
+
+/// Starts an init in a container and greets it; if that fails, the reason.
+async fn attach(client: &Client, id: &ContainerId) -> Result<Result<Init, String>, EngineError> {
+    let config = ExecConfig {
+        attach_stdin: Some(true),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        cmd: Some(vec![format!("{FOLDER}/init"), "--frames".to_owned()]),
+        ..ExecConfig::default()
+    };
+    let exec = exec::create(client, id, config).await?;
+    let (writer, output) =
+        hijack::start(client, &exec, Mode::Multiplexed).await.map_err(gone_if_not_running)?;
+    // It ends with this stream; nobody can come back to it.
+    let met = timeout(MEET_DEADLINE, Init::attach(frames(output), writer, None, client.tasks())).await;
+    Ok(match met {
+        Ok(met) => met.map_err(|error| error.to_string()),
+        Err(_) => Err("it does not say anything".to_owned()),
+    })
 }
 
 /// Whether there is an init in a container, and why not.

@@ -16,6 +16,8 @@ const START: Duration = Duration::from_secs(15);
 pub(super) struct Launch {
     pub(super) environment: Vec<(String, String)>,
     pub(super) descriptors_max: Option<u32>,
+    /// Where the log goes, if not to standard error.
+    pub(super) log_file: Option<PathBuf>,
 }
 
 impl Launch {
@@ -39,7 +41,7 @@ impl Launch {
             .spawn()
             .expect("the server's binary");
         let log = follow(&mut process);
-        let address = listening(&mut process, &log).await;
+        let address = listening(&mut process, &log, self.log_file.as_deref()).await;
         (process, log, address)
     }
 }
@@ -64,19 +66,28 @@ fn follow(process: &mut Child) -> Log {
 }
 
 /// The address from the line that says `listening`.
-async fn listening(process: &mut Child, log: &Log) -> SocketAddrV4 {
+async fn listening(process: &mut Child, log: &Log, file: Option<&Path>) -> SocketAddrV4 {
     poll_until("the server listens", START, async || {
         if let Some(exit) = process.try_wait().unwrap() {
             tokio::time::sleep(Duration::from_millis(100)).await;
             panic!("the server ended with {exit} instead of listening\n{}", log.text());
         }
-        log.lines().iter().find_map(|line| address_of(line))
+        let lines = match file {
+            None => log.lines(),
+            Some(file) => {
+                std::fs::read_to_string(file).unwrap_or_default().lines().map(str::to_owned).collect()
+            }
+        };
+        lines.iter().rev().find_map(|line| address_of(line))
     })
     .await
 }
 
 fn address_of(line: &str) -> Option<SocketAddrV4> {
-    let line: serde_json::Value = serde_json::from_str(line).ok()?;
+    if let Some((_, rest)) = line.split_once("listening address=") {
+        return rest.split_whitespace().next()?.parse().ok();
+    }
+    let line: serde_json::Value = serde_json::from_str(line.get(line.find('{')?..)?).ok()?;
     // `tracing-subscriber` puts the fields under `fields` unless told to flatten them.
     let fields = line.get("fields").unwrap_or(&line);
     let says_so = fields.get("message")?.as_str()? == "listening";

@@ -39,6 +39,9 @@ pub(crate) struct Builder {
     authorized_keys: &'static str,
     descriptors_max: Option<u32>,
     alone: bool,
+    log: String,
+    log_file: Option<String>,
+    files: Vec<(String, String)>,
 }
 
 /// A running server. Derefs to the [`Target`] that clients connect to.
@@ -75,6 +78,9 @@ impl TestServer {
             descriptors_max: None,
             authorized_keys: "authorized_keys",
             alone: false,
+            log: "{format: json, level: debug}".to_owned(),
+            log_file: None,
+            files: Vec::new(),
         }
     }
 
@@ -319,6 +325,24 @@ impl Builder {
         self.authorized_keys("")
     }
 
+    /// The section `log`; `FOLDER` stands for the test's folder.
+    pub(crate) fn log(mut self, section: &str) -> Self {
+        section.clone_into(&mut self.log);
+        self
+    }
+
+    /// The log comes to this file in the test's folder, whoever writes it.
+    pub(crate) fn log_file(mut self, name: &str) -> Self {
+        self.log_file = Some(name.to_owned());
+        self
+    }
+
+    /// A file in the test's folder that is to be there before the server starts, for its owner alone.
+    pub(crate) fn file(mut self, name: &str, text: &str) -> Self {
+        self.files.push((name.to_owned(), text.to_owned()));
+        self
+    }
+
     /// No other test runs meanwhile: for what is measured in milliseconds.
     pub(crate) fn alone(mut self) -> Self {
         self.alone = true;
@@ -335,7 +359,17 @@ impl Builder {
             yaml = merged(&yaml, above);
         }
         std::fs::write(folder.path().join("config.yaml"), yaml).expect("a writable folder");
-        let launch = Launch { environment: self.environment, descriptors_max: self.descriptors_max };
+        for (name, text) in &self.files {
+            let parent = folder.path().join(name);
+            std::fs::create_dir_all(parent.parent().expect("a name in the folder"))
+                .expect("a writable folder");
+            std::fs::write(folder.path().join(name), text).expect("a writable folder");
+            let own = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+            std::fs::set_permissions(folder.path().join(name), own).expect("a file of ours");
+        }
+        let log_file = self.log_file.map(|name| folder.path().join(name));
+        let (environment, descriptors_max) = (self.environment, self.descriptors_max);
+        let launch = Launch { environment, descriptors_max, log_file };
         let (process, log, address) = launch.run(folder.path()).await;
         let instance = read(&folder.path().join("state/instance-id")).trim().to_owned();
         let target = Target::new(folder.path(), address, keys, log);
@@ -359,11 +393,12 @@ impl Builder {
         let key = read(&folder.join("client.pub"));
         let env_accept: Vec<_> = self.env_accept.iter().map(|pattern| format!("{pattern:?}")).collect();
         format!(
-            "stateDir: {state}\nlog: {{format: json, level: debug}}\nssh:\n  listen: 127.0.0.1:0\n{ssh}\
+            "stateDir: {state}\nlog: {log}\nssh:\n  listen: 127.0.0.1:0\n{ssh}\
              auth:\n{authorized_keys}{auth}env: {{accept: [{env_accept}]}}\n\
              {sections}docker:\n{docker_host}  config:\n    container: {{image: {image:?}{container}}}\n    \
              imagePullPolicy: {pull_policy}\n{launcher}{docker_config}",
             launcher = self.launcher(),
+            log = self.log.replace("FOLDER", &folder.display().to_string()),
             state = folder.join("state").display(),
             ssh = self.ssh,
             sections = self.sections,
