@@ -40,6 +40,7 @@ use crate::shutdown::{Drain, Drained};
 use crate::ssh::{self, Listener, Services};
 use crate::state::StateDir;
 use crate::telemetry;
+use crate::traces::Traces;
 
 /// From the cut of the last sessions until the last container is gone.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -145,6 +146,9 @@ pub async fn serve(
         let reaped = reaper.task.finish(DRAIN_TIMEOUT, std::future::pending(), Duration::ZERO).await;
         audit.finish().await;
         observed.end().await;
+        if let Some(traces) = &shared.traces {
+            traces.end().await;
+        }
         drained == Drained::Clean && reaped == Drained::Clean
     };
     let clean = supervisor.beat_during(ending).await;
@@ -177,6 +181,7 @@ struct Shared {
     instance: InstanceId,
     events: Events,
     metrics: Arc<Metrics>,
+    traces: Option<Arc<Traces>>,
     condition: Arc<Condition>,
     recorder: Arc<Recorder>,
     registry: Registry,
@@ -247,9 +252,12 @@ impl App {
         let (limits, tenure) = (pool_limits(&config), tenure(&config, &state));
         let pool =
             Pool::new(Arc::clone(&engine), reaper.0, &drain, limits, tenure).with_starts(starts(&config));
-        let pool = pool.counted_by(&metrics.containers);
-        pool.adopt().await;
+        let traces = Traces::start(&config.traces, state.instance());
+        let traces = traces.map_err(anyhow::Error::msg).context("failed to set `traces` up")?;
         let register = Arc::<Register>::default();
+        let events = events(&audit, &metrics, &register, traces.as_ref());
+        let pool = pool.counted_by(&metrics.containers).telling(events.clone());
+        pool.adopt().await;
         let shared = Shared {
             docker,
             pool,
@@ -258,7 +266,8 @@ impl App {
             totp: TotpBook::new(&config.state_dir),
             budgets: budgets(&config, &config.state_dir)?,
             instance: state.instance().clone(),
-            events: Events::new(witnesses(&audit, &metrics, &register)),
+            events,
+            traces,
             condition: Condition::new(&drain),
             metrics,
             recorder: Recorder::new(state.instance().clone()),
@@ -297,11 +306,17 @@ impl App {
 }
 
 /// Who is told of what happens to connections.
-fn witnesses(audit: &Audit, metrics: &Arc<Metrics>, register: &Arc<Register>) -> Vec<Arc<dyn Witness>> {
+fn events(
+    audit: &Audit,
+    metrics: &Arc<Metrics>,
+    register: &Arc<Register>,
+    traces: Option<&Arc<Traces>>,
+) -> Events {
     let journal = Arc::<telemetry::Journal>::default();
     let mut all: Vec<Arc<dyn Witness>> = vec![journal, Arc::clone(metrics) as _, Arc::clone(register) as _];
     all.extend(audit.witness());
-    all
+    all.extend(traces.map(|traces| Arc::clone(traces) as _));
+    Events::new(all)
 }
 
 /// The host keys of this configuration, judged by where clients do reach them, whatever it says itself.

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 pub use detail::{Deed, Vouched};
-pub use happening::{Happening, Proof};
+pub use happening::{Happening, Phase, Proof};
 
 use crate::ids::ConnectionId;
 

@@ -21,6 +21,14 @@ impl ConnectionId {
         Self(random_letters(CONNECTION_ID_LETTERS))
     }
 
+    /// Reads an id back; `None` when it is not one that [`ConnectionId::random`] could have made.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let sound =
+            text.len() == CONNECTION_ID_LETTERS && text.bytes().all(|letter| ALPHABET.contains(&letter));
+        sound.then(|| Self(text.to_owned()))
+    }
+
     /// The first letters, for names that people read, such as a host name.
     #[must_use]
     pub fn short(&self) -> &str {

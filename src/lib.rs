@@ -27,5 +27,6 @@ pub mod ssh;
 pub mod state;
 pub mod telemetry;
 mod tls;
+pub mod traces;
 pub mod transfers;
 pub mod value;

@@ -22,6 +22,7 @@ const LEAVES: &[&str] = &[
     "state",
     "telemetry",
     "tls",
+    "traces",
     "value",
 ];
 
@@ -61,10 +62,14 @@ const FOREIGN: &[(&str, &str)] = &[
     ("reqwest", "hook/"),
     ("axum", "control/"),
     ("prometheus_client", "metrics"),
+    ("opentelemetry", "traces/"),
+    ("opentelemetry_http", "traces/"),
+    ("opentelemetry_otlp", "traces/"),
+    ("opentelemetry_sdk", "traces/"),
 ];
 
-/// A part of a foreign crate, and the one more folder where it may show. None: `auth` has its own word for a key.
-const FOREIGN_PARTS: &[(&str, &str, &str)] = &[];
+/// A part of a foreign crate, and the one more folder where it may show.
+const FOREIGN_PARTS: &[(&str, &str, &str)] = &[("reqwest", "Client", "traces/")];
 
 #[test]
 fn modules_import_only_what_the_map_allows() {

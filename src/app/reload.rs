@@ -53,6 +53,7 @@ fn try_reload(running: &Config, file: &Path, shared: &Shared) -> anyhow::Result<
         ("stateDir", config.state_dir != running.state_dir),
         ("log", config.log != running.log),
         ("metrics.listen", config.metrics != running.metrics),
+        ("traces", config.traces != running.traces),
         ("control", config.control != running.control),
     ];
     for (key, _) in fixed.iter().filter(|(_, differs)| *differs) {

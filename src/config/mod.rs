@@ -24,7 +24,7 @@ use crate::any_case::{self, Spelling};
 use crate::hook::config::{WebhookConfig, webhook};
 use crate::value::section;
 use crate::{
-    audit, auth, control, engine, metrics, policy, pool, recording, session, shutdown, ssh, telemetry,
+    audit, auth, control, engine, metrics, policy, pool, recording, session, shutdown, ssh, telemetry, traces,
 };
 
 /// Everything that can be configured.
@@ -81,6 +81,9 @@ pub struct Config {
     /// Where numbers about the server, and how it does, can be asked for.
     #[serde(deserialize_with = "section")]
     pub metrics: metrics::Config,
+    /// What becomes of each connection, for a collector of traces.
+    #[serde(deserialize_with = "section")]
+    pub traces: traces::Config,
 }
 
 impl Default for Config {
@@ -104,6 +107,7 @@ impl Default for Config {
             control: control::Config::default(),
             log: telemetry::Config::default(),
             metrics: metrics::Config::default(),
+            traces: traces::Config::default(),
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::secret::Secret;
 
 pub use changes::{Change, Changes};
 pub use forward::{Address, Caller, DialSpec, ForwardError, ListenSpec, Listener};
-pub use phases::{Phase, Phases};
+pub use phases::Phases;
 pub use process::{
     ExitStatus, Output, Process, ProcessControl, ProcessSpec, Program, Signal, Terminal, TerminalMode,
     TerminalSize,

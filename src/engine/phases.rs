@@ -1,7 +1,9 @@
 //! What took how long in a launch.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
+
+use crate::events::Phase;
 
 /// Parts of one launch that are remembered; one that begins again and again has more, and those are not told.
 const PHASES_MAX: usize = 32;
@@ -9,17 +11,6 @@ const PHASES_MAX: usize = 32;
 /// The parts of one launch that are done. Clones are the same.
 #[derive(Clone, Debug, Default)]
 pub struct Phases(Arc<Mutex<Vec<Phase>>>);
-
-/// A part of a launch.
-#[derive(Clone, Copy, Debug)]
-pub struct Phase {
-    /// `pull`, `wait`, `create`, `start`, `meet`.
-    pub name: &'static str,
-    /// When it began.
-    pub begun: SystemTime,
-    /// How long it took.
-    pub took: Duration,
-}
 
 impl Phases {
     /// Does a part. Counts also what fails, and not what is given up.

@@ -1,7 +1,7 @@
 //! Everything that may happen.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, Serializer};
 
@@ -105,6 +105,30 @@ pub enum Happening {
         session: Option<u32>,
         /// Whether it is there for later connections. Otherwise it is gone, or removed as soon as the engine can.
         stays: bool,
+    },
+    /// A container has come, or will not.
+    Launched {
+        /// Whose: a session's, or the whole connection's.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        session: Option<u32>,
+        /// `cold`: it was launched. `warm`: it had waited. `persistent`: launched, and it stays.
+        way: &'static str,
+        /// `ready`, `failed`, `timed-out`, `abandoned`.
+        outcome: &'static str,
+        /// How long that took.
+        #[serde(rename = "seconds", serialize_with = "seconds")]
+        took: Duration,
+        /// What it was spent on.
+        #[serde(skip)]
+        phases: Vec<Phase>,
+    },
+    /// A container was removed, or left to the reaper.
+    Removed {
+        /// Which of both.
+        is_gone: bool,
+        /// How long that took.
+        #[serde(rename = "seconds", serialize_with = "seconds")]
+        took: Duration,
     },
     /// A program was permitted and is to start.
     SessionStarted {
@@ -262,6 +286,17 @@ impl Happening {
             Err(reason) => Self::RequestRefused { request, detail, reason },
         }
     }
+}
+
+/// A part of a launch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Phase {
+    /// `pull`, `wait`, `create`, `start`, `meet`.
+    pub name: &'static str,
+    /// When it began.
+    pub begun: SystemTime,
+    /// How long it took.
+    pub took: Duration,
 }
 
 /// What comes of a proof.

@@ -224,7 +224,9 @@ impl Way {
 }
 
 impl Outcome {
-    fn name(self) -> &'static str {
+    /// For labels.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::Ready => "ready",
             Self::Failed => "failed",

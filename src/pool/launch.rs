@@ -24,7 +24,7 @@ pub(super) struct Launch<'a> {
 impl Launch<'_> {
     /// Brings a container up, or tells why there is none; one that comes too late is removed.
     pub(super) async fn run(&self) -> Option<Arc<dyn Container>> {
-        let counted = self.pool.metrics.launch(Way::Cold);
+        let (counted, begun) = (self.pool.metrics.launch(Way::Cold), Instant::now());
         let launch_timeout = self.pool.limits.launch_timeout;
         let watch = LaunchWatch {
             abandoned: self.abandoned.clone(),
@@ -52,23 +52,24 @@ impl Launch<'_> {
             }
         };
         self.pool.note_phases(&watch.phases);
-        match result {
+        let (launched, outcome) = match result {
             Ok(container) if late => {
-                counted.ended(Outcome::TimedOut);
                 self.pool.remove(container.as_ref()).await;
-                None
+                (None, Outcome::TimedOut)
             }
-            Ok(container) => {
-                let furnished = self.furnish(container).await;
-                counted.ended(if furnished.is_some() { Outcome::Ready } else { Outcome::Failed });
-                furnished
-            }
+            Ok(container) => match self.furnish(container).await {
+                Some(container) => (Some(container), Outcome::Ready),
+                None => (None, self.unfurnished()),
+            },
             Err(failure) => {
-                counted.ended(outcome(&failure.error, late));
+                let outcome = outcome(&failure.error, late);
                 self.fail(failure, late);
-                None
+                (None, outcome)
             }
-        }
+        };
+        counted.ended(outcome);
+        self.pool.tell_launch(self.spec, outcome, begun.elapsed(), &watch.phases);
+        launched
     }
 
     /// Puts the files in that programs are to find. A container that cannot have them is no use.
@@ -94,6 +95,11 @@ impl Launch<'_> {
         self.state.send_replace(LaunchState::Failed(error));
         self.pool.remove(container.as_ref()).await;
         None
+    }
+
+    /// What one counts as that could not have its files.
+    pub(super) fn unfurnished(&self) -> Outcome {
+        if self.abandoned.is_cancelled() { Outcome::Abandoned } else { Outcome::Failed }
     }
 
     fn fail(&self, failure: LaunchFailure, late: bool) {
@@ -139,13 +145,16 @@ impl Pool {
     }
 
     /// Removes a container; what the engine keeps, the reaper takes over.
-    pub(super) async fn remove(&self, container: &dyn Container) {
+    /// Tells whether it is gone.
+    pub(super) async fn remove(&self, container: &dyn Container) -> bool {
         let begun = Instant::now();
         let removed = container.remove().await;
-        self.metrics.removed(removed.is_ok(), begun.elapsed());
+        let is_gone = removed.is_ok();
+        self.metrics.removed(is_gone, begun.elapsed());
         if let Err(error) = removed {
             tracing::warn!(%error, container = %container.id(), "left for the reaper");
             self.reaper.take(container.id());
         }
+        is_gone
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Pool;
@@ -14,6 +14,7 @@ use super::launch::Launch;
 use super::name::with_user;
 use super::room::Admission;
 use crate::engine::{Container, ContainerSpec, EngineError, LABEL_CONNECTION, LaunchStage};
+use crate::events::Happening;
 use crate::metrics::{Outcome, Way};
 
 /// How long giving back may take before the reaper takes over, so that a slow engine holds nobody up.
@@ -163,11 +164,9 @@ impl Tenancy {
             Admission::Warm(taken) => {
                 let connection = self.spec.labels.get(LABEL_CONNECTION);
                 tracing::debug!(connection, container = %taken.container.id(), "a waiting container is taken");
-                let launch = self.pool.metrics.launch(Way::Warm);
-                if let Some(container) = self.launch().furnish(Arc::clone(&taken.container)).await {
-                    launch.ended(Outcome::Ready);
+                if let Some(container) = self.take(&taken.container).await {
                     tokio::join!(self.name(container.as_ref()), self.keep(container.as_ref()));
-                    self.pool.remove(container.as_ref()).await;
+                    self.remove(container.as_ref()).await;
                 }
                 self.pool.reaper.take_back(&taken.labels);
                 drop(taken.counted);
@@ -177,7 +176,7 @@ impl Tenancy {
                 self.pool.reaper.lend(&self.spec.labels);
                 if let Some(container) = self.launch().run().await {
                     self.keep(container.as_ref()).await;
-                    self.pool.remove(container.as_ref()).await;
+                    self.remove(container.as_ref()).await;
                 }
                 self.pool.reaper.take_back(&self.spec.labels);
                 drop(counted);
@@ -188,6 +187,23 @@ impl Tenancy {
     async fn wait_for_room(&self) -> Option<Result<Admission, LaunchError>> {
         let admit = || self.pool.admit(&self.who);
         self.pool.admit_when_there_is_room(&self.who, &self.abandoned, admit).await
+    }
+
+    /// Takes one that had waited.
+    async fn take(&self, container: &Arc<dyn Container>) -> Option<Arc<dyn Container>> {
+        let (counted, begun) = (self.pool.metrics.launch(Way::Warm), Instant::now());
+        let launch = self.launch();
+        let furnished = launch.furnish(Arc::clone(container)).await;
+        let outcome = if furnished.is_some() { Outcome::Ready } else { launch.unfurnished() };
+        counted.ended(outcome);
+        self.pool.tell_taken(&self.spec, outcome, begun.elapsed());
+        furnished
+    }
+
+    async fn remove(&self, container: &dyn Container) {
+        let begun = Instant::now();
+        let is_gone = self.pool.remove(container).await;
+        self.pool.tell(&self.spec, &Happening::Removed { is_gone, took: begun.elapsed() });
     }
 
     fn launch(&self) -> Launch<'_> {

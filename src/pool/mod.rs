@@ -13,6 +13,7 @@ mod room;
 mod shelf;
 mod stocker;
 mod tally;
+mod told;
 mod trouble;
 
 use census::Census;
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::engine::{ContainerSpec, Engine, Starts};
+use crate::events::Events;
 use crate::ids::InstanceId;
 use crate::metrics::Containers;
 use crate::shutdown::Drain;
@@ -50,6 +52,7 @@ pub struct Pool {
     homes: Homes,
     shelves: Shelves,
     metrics: Containers,
+    events: Events,
 }
 
 /// Containers of one edition are made alike.
@@ -137,6 +140,7 @@ impl Pool {
             homes: Homes::default(),
             shelves: Shelves::default(),
             metrics: Containers::default(),
+            events: Events::default(),
         }
     }
 

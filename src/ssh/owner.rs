@@ -71,10 +71,11 @@ pub(super) async fn own(arrival: Arrival, gate: &Gate, current: watch::Receiver<
     let handler = Connection::new(Arc::clone(&shared), login_sender);
     let _held = shared.registration.hold();
     shared.teller.tell(&Happening::Connected { server });
+    let transport = services.transport.of_connection(&shared.id);
     let mut ending = Farewell { shared: Arc::clone(&shared), stage: "no-ssh", error: None };
 
     let running = tokio::select! {
-        running = timeout_at(grace, run_stream(Arc::clone(&services.transport.russh), stream, handler)) => running,
+        running = timeout_at(grace, run_stream(transport, stream, handler)) => running,
         () = ticket.evicted() => return evicted(&shared),
         () = services.drain.begun.cancelled() => return,
         _ = shared.registration.cut() => return,

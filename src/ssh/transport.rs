@@ -11,6 +11,7 @@ use russh::{MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, m
 use super::Config;
 use super::config::Penalties;
 use super::network::Network;
+use crate::ids::ConnectionId;
 
 /// Window of a channel towards us, in bytes: what a fast path across the world keeps in flight.
 const WINDOW_BYTES: u32 = 2 << 20;
@@ -21,6 +22,9 @@ const AUTH_ATTEMPTS_MAX: usize = 20;
 
 /// How long a peer may take nothing that we write, where keep-alive is switched off.
 const STALL_TIMEOUT_DEFAULT: Duration = Duration::from_mins(10);
+
+/// What we call ourselves (RFC 4253 §4.2).
+const VERSION: &str = concat!("SSH-2.0-Coracle_", env!("CARGO_PKG_VERSION"));
 
 /// "No limit" for a login, as a deadline that can be computed with.
 const LOGIN_GRACE_UNLIMITED: Duration = Duration::from_hours(24 * 365);
@@ -52,7 +56,7 @@ impl Transport {
         let missed = config.keep_alive.max_missed.get();
         let interval = config.keep_alive.interval.unless_zero();
         let russh = russh::server::Config {
-            server_id: SshId::Standard(Cow::Borrowed(concat!("SSH-2.0-Coracle_", env!("CARGO_PKG_VERSION")))),
+            server_id: SshId::Standard(Cow::Borrowed(VERSION)),
             methods: MethodSet::from(&[MethodKind::PublicKey][..]),
             keys: host_keys,
             preferred: algorithms(),
@@ -75,6 +79,23 @@ impl Transport {
             penalties: config.penalties.clone(),
             proxies: config.proxy_protocol.trusted.clone(),
         }
+    }
+}
+
+impl Transport {
+    /// The same with the connection's id as the comment of our version, which `ssh -v` shows: who has a problem that no message
+    /// of ours goes with can still say which connection had it.
+    pub(super) fn of_connection(&self, id: &ConnectionId) -> Arc<russh::server::Config> {
+        let all = &*self.russh;
+        Arc::new(russh::server::Config {
+            server_id: SshId::Standard(Cow::Owned(format!("{VERSION} {id}"))),
+            methods: all.methods.clone(),
+            keys: all.keys.clone(),
+            certificates: all.certificates.clone(),
+            limits: all.limits.clone(),
+            preferred: all.preferred.clone(),
+            ..*all
+        })
     }
 }
 

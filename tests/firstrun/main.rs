@@ -11,6 +11,7 @@
 
 mod activation;
 mod beginning;
+mod compose;
 mod harness;
 mod manual;
 mod packages;

@@ -102,7 +102,7 @@ fn compose_brings_a_development_server_up_and_takes_it_down() {
         let mut command = Command::new(if has_plugin { "docker" } else { "docker-compose" });
         command.args(has_plugin.then_some("compose")).args(["-p", &project, "-f"]);
         command.arg(top_level("docker-compose.yml")).arg("-f").arg(&changed);
-        command.args(args).env("CORACLE_PORT", port.to_string());
+        command.args(args).env("CORACLE_PORT", port.to_string()).env("CORACLE_METRICS_PORT", "0");
         command.output().expect("docker compose, or docker-compose as script/bootstrap --test installs it")
     };
     let listed = |args: &[&str]| text(&compose(args).stdout).split_whitespace().map(str::to_owned).collect();
