@@ -149,7 +149,9 @@ fn the_page_on_the_audit_stream_has_every_event_with_every_field() {
     assert!(events.len() > 20 && events["proven"].contains("certificate"), "{events:?}");
     let page = read("docs/audit.md");
 
-    for (event, fields) in events {
+    // For those who count and trace; the stream leaves them out.
+    let left_out = ["launched", "removed"];
+    for (event, fields) in events.into_iter().filter(|(event, _)| !left_out.contains(&event.as_str())) {
         let row = page.lines().find(|line| line.starts_with(&format!("| `{event}` |")));
         let row = row.unwrap_or_else(|| panic!("`{event}` is not on the page"));
         for field in fields {
