@@ -60,6 +60,15 @@ pub struct Listening {
     pub fingerprints: Vec<String>,
 }
 
+impl Listening {
+    /// Says so in the log, too.
+    fn of(listener: &Listener, fingerprints: Vec<String>) -> anyhow::Result<Self> {
+        let address = listener.address().context("failed to learn our own address")?;
+        tracing::info!(%address, fingerprints = fingerprints.join(" "), "listening");
+        Ok(Self { address, fingerprints })
+    }
+}
+
 /// A server that is ready to accept.
 struct App {
     listener: Listener,
@@ -242,10 +251,8 @@ impl App {
         let fingerprints: Vec<String> = host_keys.iter().map(ssh::hostkey::fingerprint).collect();
         let audit = Audit::start(&config.audit, state.instance(), &config.state_dir)
             .context("failed to set `audit` up")?;
-        let docker = Docker::new(&config.docker).context("failed to set the engine up")?;
         let metrics = Arc::new(Metrics::default());
-        let docker = docker.with_init_folder(absolute(&config.state_dir)?.join(INIT_FOLDER));
-        let docker = Arc::new(docker.counted_by(metrics.engine.clone()));
+        let docker = docker(&config, &metrics)?;
         let engine = Arc::clone(&docker) as Arc<dyn Engine>;
         let drain = Drain::default();
         let reaper = start_reaper(&engine, &state, &metrics).await;
@@ -284,9 +291,7 @@ impl App {
         let services = watch::Sender::new(Arc::new(services));
         let listener = handed_over.map_or_else(|| Listener::bind(listen), Listener::adopt);
         let listener = listener.with_context(|| format!("failed to listen on `{listen}`"))?;
-        let address = listener.address().context("failed to learn our own address")?;
-        tracing::info!(%address, fingerprints = fingerprints.join(" "), "listening");
-        let listening = Listening { address, fingerprints };
+        let listening = Listening::of(&listener, fingerprints)?;
         let observed = Observed::start(&config.metrics, &shared.metrics, &shared.condition).await?;
         shared.stock(stocks);
         Ok(Self {
@@ -335,6 +340,12 @@ fn control(config: &Config, register: Arc<Register>, shared: &Shared, socket: Op
         control.serve(socket);
     }
     control
+}
+
+fn docker(config: &Config, metrics: &Metrics) -> anyhow::Result<Arc<Docker>> {
+    let docker = Docker::new(&config.docker).context("failed to set the engine up")?;
+    let docker = docker.with_init_folder(absolute(&config.state_dir)?.join(INIT_FOLDER));
+    Ok(Arc::new(docker.counted_by(metrics.engine.clone())))
 }
 
 /// As the engine on this machine has it.

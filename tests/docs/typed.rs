@@ -28,7 +28,11 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("docs/authentication.md", "coracle passwd", "tests/cli.rs"),
     ("docs/authentication.md", "coracle totp", "tests/cli.rs"),
     ("docs/control.md", "sudo coracle", "tests/it/control.rs"),
-    ("docs/logging.md", "journalctl ", "there is no journal where tests run; the fields are held by unit tests"),
+    (
+        "docs/logging.md",
+        "journalctl ",
+        "there is no journal where tests run; the fields are held by unit tests",
+    ),
     ("docs/development.md", "cargo ", "it builds what runs this"),
     ("docs/flow-control.md", "head -c 100M", "tests/it/flow.rs"),
     ("docs/forwarding.md", "ssh -L", "tests/it/forwarding_local.rs"),
