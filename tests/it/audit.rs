@@ -77,7 +77,7 @@ async fn a_session_is_told_from_the_connection_to_the_end_in_order() {
         "proven publicKey accepted",
         "loggedIn",
         "sessionStarted exec exit 3",
-        "sessionEnded exited 3",
+        "sessionEnded exited exec 3",
         "disconnected",
     ];
     let mut rest = lines.iter();

@@ -14,7 +14,8 @@ async fn sit_at_a_terminal(server: &TestServer) {
     terminal.enter("printf 'gr\\303\\274n \\360\\237\\230\\200\\n'").await;
     terminal.wait_for("grün").await;
     terminal.resize(90, 30).await;
-    terminal.enter("stty size; exit 3").await;
+    // The engine may take its time to pass the size on.
+    terminal.enter("until stty size | grep '30 90'; do sleep 0.1; done; exit 3").await;
     terminal.wait_for("[status 3]").await;
 }
 
