@@ -1,6 +1,9 @@
 # Shared by the scripts in this folder; sourced, never run.
 # shellcheck shell=bash
 
+# A command substitution that fails, fails.
+shopt -s inherit_errexit
+
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck disable=SC2034 # for the scripts that source this one
 STATE="$ROOT/state"

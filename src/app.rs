@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 pub use activation::listener_from_environment;
 use editions::Editions;
 use notify::Supervisor;
-use observed::{Condition, Observed, count_audit, count_recordings};
+use observed::{Condition, Observed, count_others};
 use profiles::{ProfileBook, kept, mode};
 use reload::reload;
 
@@ -34,7 +34,7 @@ use crate::events::{Events, Witness};
 use crate::ids::InstanceId;
 use crate::metrics::Metrics;
 use crate::pool::{self, Pool, Reaper, Stock, Tenure};
-use crate::recording::Recorder;
+use crate::recording::{Archive, Recorder};
 use crate::session::{Budgets, Registry};
 use crate::shutdown::{Drain, Drained};
 use crate::ssh::{self, Listener, Services};
@@ -133,14 +133,15 @@ pub async fn serve(
                 Supervisor::reloading();
                 audit.reopen();
                 telemetry::reopen();
-                reload(&config, file.as_deref(), &shared, &services);
+                let reloaded = reload(&config, file.as_deref(), &shared, &services);
+                supervisor.beat_during(reloaded).await;
                 Supervisor::ready(listening.address);
             }
             () = supervisor.beat(), if !accepting.is_finished() => {}
         }
     };
     tracing::info!(signal = received, grace = %humantime::format_duration(grace), "shutting down");
-    Supervisor::stopping(drain_at_most(grace));
+    Supervisor::stopping();
     let hurry = async {
         let received = first_of(&mut terminate, &mut interrupt).await;
         tracing::info!(signal = received, "cutting what still lives");
@@ -160,9 +161,12 @@ pub async fn serve(
         }
         drained == Drained::Clean && reaped == Drained::Clean
     };
-    let clean = supervisor.beat_during(ending).await;
+    let clean = supervisor.end_during(ending).await;
     control.close(clean).await;
-    anyhow::ensure!(clean, "some containers may be left; the next start removes them");
+    if !clean {
+        // No failure of the process: an end that was asked for must not make a service manager start it again.
+        tracing::error!("some containers may be left; the next start removes them");
+    }
     tracing::info!("ended");
     Ok(())
 }
@@ -214,13 +218,13 @@ fn services(
     source: Source,
     shared: &Shared,
     host_keys: Vec<ssh::HostKey>,
+    archive: Option<Archive>,
 ) -> anyhow::Result<(Services, Vec<Stock>)> {
     let door =
         Door::new(&config.auth, &shared.passwords, shared.totp.clone()).context("failed to set `auth` up")?;
     let profiles = ProfileBook::new(config, source, &shared.docker, &shared.pool, &shared.editions);
     let profiles = profiles.context("failed to set `configserver` up")?;
     let stocks = profiles.stocks();
-    shared.condition.configure(&shared.docker, config);
     let services = Services {
         door: Arc::new(door),
         profiles: Arc::new(profiles),
@@ -229,7 +233,7 @@ fn services(
         events: shared.events.clone(),
         registry: shared.registry.clone(),
         drain: shared.drain.clone(),
-        archive: shared.recorder.open(&config.recording)?,
+        archive,
         banner: ssh::banner(&config.ssh),
         drain_grace: shared.drain_grace,
         connection_limits: ssh::ConnectionLimits::new(&config.ssh, &config.limits),
@@ -284,10 +288,11 @@ impl App {
             listen,
         };
         let control = control(&config, register, &shared, socket);
-        let (services, stocks) = services(&config, source, &shared, host_keys)?;
+        let archive = shared.recorder.open(&config.recording)?;
+        let (services, stocks) = services(&config, source, &shared, host_keys, archive)?;
+        shared.condition.configure(&shared.docker, &config);
         shared.recorder.keep(services.archive.as_ref());
-        count_recordings(&shared.metrics, shared.recorder.totals());
-        count_audit(&shared.metrics, audit.counters());
+        count_others(&shared.metrics, shared.recorder.totals(), audit.counters());
         let services = watch::Sender::new(Arc::new(services));
         let listener = handed_over.map_or_else(|| Listener::bind(listen), Listener::adopt);
         let listener = listener.with_context(|| format!("failed to listen on `{listen}`"))?;

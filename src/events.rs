@@ -6,6 +6,7 @@ mod happening;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -51,7 +52,14 @@ impl Events {
     /// A connection that was accepted.
     #[must_use]
     pub fn of_connection(&self, connection: ConnectionId, client: SocketAddr) -> Teller {
-        Teller { events: self.clone(), connection, client, user: OnceLock::new(), begun: Instant::now() }
+        Teller {
+            petty: AtomicU32::new(0),
+            events: self.clone(),
+            connection,
+            client,
+            user: OnceLock::new(),
+            begun: Instant::now(),
+        }
     }
 
     /// Tells of a client that never got a connection.
@@ -79,9 +87,14 @@ impl Events {
     }
 }
 
+/// What a client can make happen at will, as often as it can send a message, is told so often per connection. Past it a word
+/// that there was more, and then nothing: it must not drown what others do.
+const PETTY_MAX: u32 = 1000;
+
 /// Tells what happens to one connection.
 #[derive(Debug)]
 pub struct Teller {
+    petty: AtomicU32,
     events: Events,
     connection: ConnectionId,
     client: SocketAddr,
@@ -103,6 +116,20 @@ impl Teller {
 
     /// Tells. Never waits.
     pub fn tell(&self, what: &Happening) {
+        if what.is_petty() {
+            match self.petty.fetch_add(1, Ordering::Relaxed) {
+                0..PETTY_MAX => {}
+                PETTY_MAX => return self.pass_on(&Happening::LimitReached { limit: "events" }),
+                _ => {
+                    self.petty.store(PETTY_MAX + 1, Ordering::Relaxed);
+                    return;
+                }
+            }
+        }
+        self.pass_on(what);
+    }
+
+    fn pass_on(&self, what: &Happening) {
         let user = self.user.get().map(String::as_str);
         let (at, connection) = (SystemTime::now(), Some(&self.connection));
         self.events.tell(&Event { at, connection, client: self.client, user, what });

@@ -207,11 +207,13 @@ where
             Way::File(kept(Queue::start(Box::new(file), lines::gap(config.format))?))
         }
         To::Syslog => {
-            let queue = Queue::start(Box::new(Datagrams::to(&config.syslog.socket)), datagram::gap)?;
+            let gap = datagram::gap(config.syslog.facility);
+            let queue = Queue::start(Box::new(Datagrams::to(&config.syslog.socket)), gap)?;
             Way::Syslog(kept(queue), config.syslog.facility)
         }
         To::Journald => {
-            let queue = Queue::start(Box::new(Datagrams::to(Path::new(JOURNALD_SOCKET))), journald::gap)?;
+            let queue =
+                Queue::start(Box::new(Datagrams::to(Path::new(JOURNALD_SOCKET))), Box::new(journald::gap))?;
             return Ok(Journald::new(kept(queue)).boxed());
         }
     };

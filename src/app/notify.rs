@@ -15,6 +15,12 @@ use tokio_util::task::TaskTracker;
 /// Of the watchdog's time; half of it passes between two beats, as `sd_watchdog_enabled(3)` wants it.
 const BEATS_PER_LIMIT: u32 = 2;
 
+/// How often a manager is asked for more time while we end: for as long as sessions may last, however long that is.
+const MORE_TIME_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How much each time.
+const MORE_TIME_MICROSECONDS: u32 = 120_000_000;
+
 /// Who started us and wants to know how we are.
 #[derive(Debug)]
 pub(super) struct Supervisor {
@@ -50,14 +56,23 @@ impl Supervisor {
         }
     }
 
-    /// The end has begun, and may take so long.
-    pub(super) fn stopping(at_most: Duration) {
-        let micros = u32::try_from(at_most.as_micros()).unwrap_or(u32::MAX);
-        tell(&[
-            NotifyState::Stopping,
-            NotifyState::Status("waiting for sessions to end"),
-            NotifyState::ExtendTimeoutUsec(micros),
-        ]);
+    /// The end has begun.
+    pub(super) fn stopping() {
+        let patience = NotifyState::ExtendTimeoutUsec(MORE_TIME_MICROSECONDS);
+        tell(&[NotifyState::Stopping, NotifyState::Status("waiting for sessions to end"), patience]);
+    }
+
+    /// Says that we are alive, and that it takes longer, until `work` is done.
+    pub(super) async fn end_during<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut more_time = interval(MORE_TIME_INTERVAL);
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = self.beat() => {}
+                _ = more_time.tick() => tell(&[NotifyState::ExtendTimeoutUsec(MORE_TIME_MICROSECONDS)]),
+            }
+        }
     }
 
     /// Waits until it is time, and says that we are alive. Cancel safe: a beat that was cancelled is lost, and the next

@@ -79,8 +79,14 @@ impl Health for Condition {
     }
 }
 
+/// Has what others count among the numbers.
+pub(super) fn count_others(metrics: &Metrics, recordings: Arc<Totals>, audit: Arc<Counters>) {
+    count_recordings(metrics, recordings);
+    count_audit(metrics, audit);
+}
+
 /// Has the recordings among the numbers.
-pub(super) fn count_recordings(metrics: &Metrics, totals: Arc<Totals>) {
+fn count_recordings(metrics: &Metrics, totals: Arc<Totals>) {
     metrics.bring_up_to_date_by(move |metrics| {
         let (now, recorder) = (totals.snapshot(), &metrics.recorder);
         let live = now.begun.saturating_sub(now.completed + now.failed);
@@ -97,7 +103,7 @@ pub(super) fn count_recordings(metrics: &Metrics, totals: Arc<Totals>) {
 }
 
 /// Has the audit stream among the numbers.
-pub(super) fn count_audit(metrics: &Metrics, counters: Arc<Counters>) {
+fn count_audit(metrics: &Metrics, counters: Arc<Counters>) {
     metrics.bring_up_to_date_by(move |metrics| {
         let audit = &metrics.audit;
         for (counter, count) in [

@@ -74,11 +74,14 @@ impl Sink {
             let woken = self.queue.wait(INTERVAL);
             if woken == Woken::Something {
                 let lines = self.queue.front(place.room());
-                let (count, outcome) = place.append(&lines);
+                // Somebody only wanted the file opened anew.
+                let (count, outcome) = if lines.is_empty() { (0, Ok(())) } else { place.append(&lines) };
                 self.queue.written(count);
                 done(count as u64);
                 let failed = outcome.is_err();
-                self.note(outcome);
+                if count > 0 || failed {
+                    self.note(outcome);
+                }
                 if failed {
                     if self.is_too_late() {
                         return self.give_up();

@@ -91,10 +91,15 @@ fn table(listed: &[Listed]) -> String {
     let head = ["STARTED (UTC)", "LASTED", "USER", "CLIENT", "COMMAND", "EXIT", "FILE"].map(str::to_owned);
     let rows: Vec<_> = std::iter::once(head).chain(listed.iter().map(Listed::row)).collect();
     let mut text = String::new();
+    let mut widths = [0; 7];
     for row in &rows {
-        for (at, cell) in row.iter().enumerate() {
-            let width = rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max();
-            let width = if at + 1 == row.len() { 0 } else { width.unwrap_or_default() + 2 };
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    for row in &rows {
+        for (at, (cell, width)) in row.iter().zip(widths).enumerate() {
+            let width = if at + 1 == row.len() { 0 } else { width + 2 };
             // Writing to a string cannot fail.
             write!(text, "{cell:width$}").unwrap_or_default();
         }

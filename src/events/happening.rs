@@ -235,7 +235,7 @@ pub enum Happening {
     },
     /// Something was refused, or is ended, because there may be no more of it; another line tells what.
     LimitReached {
-        /// `connections-of-user`, `evicted-startups`, `forwards`, `guesses`, `listeners`, `sessions`, `stdin`.
+        /// `connections-of-user`, `events`, `evicted-startups`, `forwards`, `guesses`, `listeners`, `sessions`, `stdin`.
         limit: &'static str,
     },
     /// Nothing is to be listened on any more.
@@ -278,6 +278,18 @@ pub enum Happening {
 }
 
 impl Happening {
+    /// Whether it is done by one message of the client's that nothing else bounds.
+    pub(super) fn is_petty(&self) -> bool {
+        matches!(
+            self,
+            Self::RequestGranted { .. }
+                | Self::RequestRefused { .. }
+                | Self::ForwardRefused { .. }
+                | Self::ForwardCancelled { .. }
+                | Self::Signaled { .. }
+        )
+    }
+
     /// A request that was granted, or refused for a reason.
     #[must_use]
     pub fn of_request(request: &'static str, detail: String, outcome: Result<(), &str>) -> Self {

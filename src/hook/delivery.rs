@@ -13,7 +13,10 @@ use super::client::{http_client, reason};
 use super::config::{WebhookConfig, shown};
 use crate::secret::Secret;
 
-/// What is read of an answer, in bytes, so that the connection can be used again. Past it there is a new one.
+/// How long the rest of an answer is read, so that the connection can be used again. Past it there is a new one.
+const SKIP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How much of it, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
 /// A service and our connections to it.
@@ -73,18 +76,16 @@ impl Delivery {
             value.set_sensitive(true);
             request = request.header(AUTHORIZATION, value);
         }
-        let sent = async {
-            let response = request.body(body).send().await;
-            let response = response.map_err(|error| Undelivered::ForNow(reason(&error)))?;
-            let outcome = judge(response.status());
-            skip(response).await;
-            outcome
-        };
         let late = || {
             let patience = humantime::format_duration(self.timeout);
             Undelivered::ForNow(format!("it was not answered within {patience}"))
         };
-        timeout(self.timeout, sent).await.unwrap_or_else(|_elapsed| Err(late()))
+        let answered = timeout(self.timeout, request.body(body).send()).await.map_err(|_elapsed| late())?;
+        let response = answered.map_err(|error| Undelivered::ForNow(reason(&error)))?;
+        let outcome = judge(response.status());
+        // Read for the sake of the connection alone: the answer is in its first line.
+        drop(timeout(SKIP_TIMEOUT, skip(response)).await);
+        outcome
     }
 }
 

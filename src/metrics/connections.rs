@@ -27,9 +27,17 @@ pub(super) struct Connections {
 const TURNED_AWAY: [&str; 5] = ["banned", "connections", "connections-of-source", "startups", "proxy"];
 const STAGES: [&str; 3] = ["no-ssh", "unknown", "logged-in"];
 const METHODS: [&str; 5] = ["none", "publicKey", "certificate", "password", "totp"];
-const LOGINS_REFUSED: [&str; 2] = ["profile", "connections-of-user"];
-const LIMITS: [&str; 7] =
-    ["connections-of-user", "evicted-startups", "forwards", "listeners", "sessions", "stdin", "guesses"];
+const LOGINS_REFUSED: [&str; 3] = ["profile", "connections-of-user", "audit"];
+const LIMITS: [&str; 8] = [
+    "connections-of-user",
+    "events",
+    "evicted-startups",
+    "forwards",
+    "listeners",
+    "sessions",
+    "stdin",
+    "guesses",
+];
 
 impl Connections {
     pub(super) fn register(registry: &mut Registry) -> Self {

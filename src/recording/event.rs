@@ -49,6 +49,9 @@ pub(super) struct Lost {
     pub(super) bytes: u64,
 }
 
+/// What an event takes besides what it carries, in bytes: its place in the queue, and an allocation.
+pub(super) const EVENT_BYTES: usize = size_of::<Timed>() + 64;
+
 /// An event in the queue.
 #[derive(Debug)]
 pub(super) struct Timed {
@@ -60,12 +63,13 @@ pub(super) struct Timed {
 }
 
 impl Event {
-    /// What it weighs in the queue.
-    pub(super) fn bytes(&self) -> usize {
-        match self {
+    /// What it weighs in the queue, in bytes.
+    pub(super) fn weight(&self) -> usize {
+        let bytes = match self {
             Self::Output(_, bytes) | Self::Input(bytes) => bytes.len(),
             Self::Resize { .. } | Self::Signal(_) => 0,
-        }
+        };
+        bytes + EVENT_BYTES
     }
 }
 

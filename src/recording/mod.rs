@@ -150,6 +150,13 @@ impl Archive {
     /// Begins to record a session. Never waits: the files are made by the task that writes them.
     #[must_use]
     pub fn begin(&self, facts: Facts) -> Recording {
+        if !tap::has_room(&self.totals) {
+            let (connection, session) = (&facts.connection, facts.session);
+            tracing::warn!(%connection, session, "the disk of the recordings is stuck; a session is not recorded");
+            self.totals.begin();
+            self.totals.fail();
+            return Recording::off();
+        }
         let facts = facts.bounded();
         let started = SystemTime::now();
         let name = Name::new(started, &facts.connection, facts.session);
@@ -166,7 +173,8 @@ impl Archive {
             Writer { facts, started, encoder, sidecar, bytes_max, drain, totals, threads, sink: None };
         let folder = self.folder.clone();
         self.tasks.spawn(writer.run(Box::new(move |sidecar| {
-            let draft = folder.begin(&name, suffix, sidecar)?;
+            let draft =
+                folder.begin(&name, suffix, sidecar).inspect_err(|_| folder.discard(&name, suffix))?;
             Ok(Box::new(draft) as Box<dyn Sink>)
         })));
         recording

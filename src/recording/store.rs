@@ -52,6 +52,8 @@ impl Folder {
         let folder = Self { path: path.to_owned(), instance: instance.clone() };
         // What cannot be written is better known now than when somebody is to be recorded.
         let probe = folder.path.join(format!(".{instance}.probe"));
+        // One that a killed server has left says nothing.
+        drop(fs::remove_file(&probe));
         drop(create_anew(&probe)?);
         fs::remove_file(&probe)?;
         Ok(folder)
@@ -79,6 +81,13 @@ impl Folder {
         let options = OpenOptions::new().append(true).create_new(true).mode(FILE_MODE).to_owned();
         let file = options.open(self.partial(name, suffix))?;
         Ok(Draft { folder: self.clone(), name: name.clone(), suffix, file, whole: 0 })
+    }
+
+    /// Nothing came of it. What cannot be removed is completed by the next start.
+    pub(super) fn discard(&self, name: &Name, suffix: &str) {
+        for suffix in ["new", SIDECAR, suffix] {
+            drop(fs::remove_file(self.partial(name, suffix)));
+        }
     }
 
     /// Lets both appear. The sidecar comes last: what has one is complete.

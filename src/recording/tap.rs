@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::about::Changes;
-use super::event::{Event, Lost, Outcome, Stream, Timed};
+use super::event::{EVENT_BYTES, Event, Lost, Outcome, Stream, Timed};
 use super::totals::Totals;
 
 /// Events of one session that wait for the writer. Past it they are dropped, counted, and the gap is marked: a slow disk
@@ -20,6 +20,10 @@ pub(super) const BYTES_PENDING_MAX: usize = 8 << 20;
 
 /// The same of all sessions together: a disk that is stuck must not fill the memory instead.
 const BYTES_PENDING_TOTAL_MAX: usize = 256 << 20;
+
+/// What a recording takes by itself, in bytes: its facts, its queue, its task. All of them count against the bytes of all
+/// sessions, also those whose session is over while a disk is stuck.
+const RECORDING_BYTES: usize = 32 << 10;
 
 /// A shorter chunk is copied: it might keep a buffer alive that is many times its size.
 const SHARED_BYTES_MIN: usize = 8 << 10;
@@ -84,11 +88,17 @@ pub(super) struct Drain {
     pub(super) counts: Arc<Counts>,
 }
 
+/// Whether there is room for one more recording.
+pub(super) fn has_room(totals: &Totals) -> bool {
+    totals.pending.load(Ordering::Relaxed) <= BYTES_PENDING_TOTAL_MAX
+}
+
 /// Both ends for a session that begins now.
 pub(super) fn line(with_input: bool, totals: &Arc<Totals>) -> (Recording, Drain) {
     let (sender, queue) = mpsc::channel(EVENTS_PENDING_MAX);
     let (end_sender, end) = oneshot::channel();
     let counts = Arc::new(Counts::new(Arc::clone(totals)));
+    counts.reserve(RECORDING_BYTES);
     let line = Line { begun: Instant::now(), with_input, queue: sender, counts: Arc::clone(&counts) };
     let recording = Recording { tap: Tap(Some(Arc::new(line))), end: Some(end_sender) };
     (recording, Drain { queue, end, counts })
@@ -169,11 +179,11 @@ impl Line {
         if counts.deaf.load(Ordering::Relaxed) {
             return;
         }
-        let fits = counts.reserve(bytes);
+        let fits = counts.reserve(bytes + EVENT_BYTES);
         let place = match self.queue.try_reserve() {
             Ok(place) if fits => place,
             refused => {
-                counts.release(bytes);
+                counts.release(bytes + EVENT_BYTES);
                 // Closed: the session is over for its recording.
                 if !matches!(refused, Err(mpsc::error::TrySendError::Closed(()))) {
                     counts.lose(bytes as u64);
@@ -282,7 +292,8 @@ mod tests {
         }
 
         let kept = std::iter::from_fn(|| drain.queue.try_recv().ok()).count();
-        assert_eq!(kept, BYTES_PENDING_MAX >> 20);
+        // What an event weighs besides comes on top.
+        assert_eq!(kept, (BYTES_PENDING_MAX >> 20) - 1);
         assert_eq!(
             drain.counts.take_lost(),
             Lost { events: 20 - kept as u64, bytes: (20 - kept as u64) << 20 }

@@ -89,7 +89,7 @@ impl Writer {
         // Room in the queue is made when the disk has taken it, so that all that waits anywhere is bounded.
         let mut taken = 0;
         for Timed { at, lost, event } in batch.drain(..) {
-            taken += event.bytes();
+            taken += event.weight();
             if self.is_over() {
                 continue;
             }

@@ -61,10 +61,7 @@ impl FileWatch {
 
     /// The session is over.
     pub(super) fn end(&self) {
-        self.follow(|observer| {
-            observer.end(&mut |deed| self.tell(deed));
-            Ok(())
-        });
+        self.follow(|observer| observer.end(&mut |deed| self.tell(deed)));
     }
 
     fn tell(&self, deed: Deed) {

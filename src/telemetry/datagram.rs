@@ -9,6 +9,7 @@ use chrono::Local;
 use tracing::Level;
 
 use super::Facility;
+use super::queue::Gap;
 use super::queue::Sink;
 
 /// How long a daemon may be busy before a line is given up.
@@ -76,8 +77,10 @@ pub(super) fn syslog_record(facility: Facility, level: Level, line: &str) -> Vec
 }
 
 /// Says that so many lines were lost.
-pub(super) fn gap(lost: u64) -> Vec<u8> {
-    syslog_record(Facility::default(), Level::WARN, &format!("lines of the log were lost lost={lost}"))
+pub(super) fn gap(facility: Facility) -> Gap {
+    Box::new(move |lost| {
+        syslog_record(facility, Level::WARN, &format!("lines of the log were lost lost={lost}"))
+    })
 }
 
 /// RFC 5424 §6.2.1.

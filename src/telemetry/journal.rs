@@ -33,11 +33,19 @@ impl Journal {
         let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
         match event.what {
             Happening::Proven { name, method, outcome: Proof::Refused, .. } => {
-                let proofs = tried.get(id).map_or(0, |before| before.proofs) + 1;
-                tried.insert(id.clone(), Tried { name: name.clone(), method, proofs });
+                // A check may come to its end after its connection has.
+                if let Some(before) = tried.get_mut(id) {
+                    *before = Tried { name: name.clone(), method, proofs: before.proofs + 1 };
+                }
                 None
             }
-            Happening::LoggedIn { .. } | Happening::Disconnected { .. } => tried.remove(id),
+            Happening::Connected { .. } => {
+                tried.insert(id.clone(), Tried { name: String::new(), method: "", proofs: 0 });
+                None
+            }
+            Happening::LoggedIn { .. } | Happening::Disconnected { .. } => {
+                tried.remove(id).filter(|tried| tried.proofs > 0)
+            }
             _ => None,
         }
     }

@@ -137,7 +137,7 @@ mod tests {
 
     fn heard(log: impl FnOnce()) -> String {
         let (tell, hear) = mpsc::channel();
-        let queue = Queue::start(Box::new(Ear(tell)), gap).unwrap();
+        let queue = Queue::start(Box::new(Ear(tell)), Box::new(gap)).unwrap();
         let subscriber = tracing_subscriber::registry().with(Journald::new(queue));
         tracing::subscriber::with_default(subscriber, log);
         String::from_utf8(hear.recv_timeout(Duration::from_mins(1)).unwrap()).unwrap()

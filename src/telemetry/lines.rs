@@ -119,16 +119,16 @@ pub(super) fn tame(text: &str, format: Format, painted: bool) -> String {
 /// How a file is told that so many lines were lost.
 pub(super) fn gap(format: Format) -> Gap {
     match format {
-        Format::Text => |lost| {
+        Format::Text => Box::new(|lost| {
             let now = humantime::format_rfc3339_micros(SystemTime::now());
             format!("{now}  WARN coracle::telemetry: lines of the log were lost lost={lost}\n").into_bytes()
-        },
-        Format::Json => |lost| {
+        }),
+        Format::Json => Box::new(|lost| {
             let timestamp = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
             let message = "lines of the log were lost";
             let line = json!({ "timestamp": timestamp, "level": "WARN", "message": message, "lost": lost });
             format!("{line}\n").into_bytes()
-        },
+        }),
     }
 }
 

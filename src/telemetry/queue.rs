@@ -27,7 +27,7 @@ pub(super) trait Sink: Send {
 }
 
 /// Makes a line that says so many were lost.
-pub(super) type Gap = fn(u64) -> Vec<u8>;
+pub(super) type Gap = Box<dyn Fn(u64) -> Vec<u8> + Send>;
 
 /// Lines that wait. Clones are the same queue.
 #[derive(Clone)]
@@ -221,7 +221,7 @@ mod tests {
     fn gate() -> (Queue, mpsc::Sender<io::Result<()>>, mpsc::Receiver<Vec<u8>>) {
         let (tokens, take) = mpsc::channel();
         let (written, read) = mpsc::channel();
-        let gap: Gap = |lost| format!("lost {lost}").into_bytes();
+        let gap: Gap = Box::new(|lost| format!("lost {lost}").into_bytes());
         (Queue::start(Box::new(Gate { tokens: take, written }), gap).unwrap(), tokens, read)
     }
 

@@ -5,6 +5,7 @@
 mod attributes;
 mod command;
 mod frames;
+mod request;
 mod sftp;
 
 pub use command::{Copying, copying, is_sftp_server};

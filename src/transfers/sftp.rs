@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::attributes;
-use super::frames::{ATTRS, DATA, EXTENDED_REPLY, Fields, Frames, NAME, NoPacket, WRITE};
+use super::frames::{ATTRS, DATA, EXTENDED_REPLY, Fields, Frames, NAME, NoPacket};
+use super::request::{Request, handle};
 use crate::events::Deed;
 
 /// Requests that wait for an answer. OpenSSH's client has 64 of them, the eagerest a few hundred. Past it we give up.
@@ -21,17 +21,11 @@ const HANDLES_MAX: usize = 4096;
 /// Their paths and handles, in bytes. Past it we give up.
 const HANDLE_PATHS_BYTES_MAX: usize = 1 << 20;
 
-/// Longest path that is told, in bytes: Linux has none that are longer.
-const PATH_BYTES_MAX: usize = 4096;
-
-/// Longest handle (draft §6.2).
-const HANDLE_BYTES_MAX: usize = 256;
-
 /// The version that is understood.
 const VERSION: u32 = 3;
 
-const OPEN_READ: u32 = 1;
-const OPEN_WRITE: u32 = 2;
+/// Of what is open when a session ends, so much is told. Past it that there was more.
+const UNANSWERED_TOLD_MAX: usize = 256;
 
 /// Why nothing more can be told of a session.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -85,22 +79,6 @@ struct Dialogue {
 }
 
 #[derive(Debug)]
-enum Request {
-    /// Whose answer is a handle.
-    Open(Deed),
-    /// Whose answer is its outcome.
-    Act(Deed),
-    /// The same to a file by its handle.
-    ActOn(Box<[u8]>, Deed),
-    Copy(Box<[u8]>, Box<[u8]>),
-    Close(Box<[u8]>),
-    Read(Box<[u8]>),
-    Write(Box<[u8]>, u32),
-    /// Nothing is done by it.
-    Look,
-}
-
-#[derive(Debug)]
 struct OpenFile {
     path: String,
     is_folder: bool,
@@ -136,8 +114,18 @@ impl Observer {
     }
 
     /// The session is over.
-    pub fn end(&mut self, tell: &mut dyn FnMut(Deed)) {
+    ///
+    /// # Errors
+    /// More was open than is told of. Told once.
+    pub fn end(&mut self, tell: &mut dyn FnMut(Deed)) -> Result<(), Unseen> {
         let Dialogue { pending, files, .. } = std::mem::take(&mut self.dialogue);
+        let mut told = 0;
+        let mut tell = |deed| {
+            told += 1;
+            if told <= UNANSWERED_TOLD_MAX {
+                tell(deed);
+            }
+        };
         for request in pending.into_values() {
             match request {
                 Request::Open(deed) | Request::Act(deed) => tell(Deed { outcome: "unanswered", ..deed }),
@@ -154,6 +142,7 @@ impl Observer {
             tell(file.closed("unanswered"));
         }
         self.given_up = true;
+        if told > UNANSWERED_TOLD_MAX { Err(Unseen::TooMuch) } else { Ok(()) }
     }
 
     fn judge(&mut self, outcome: Result<(), Unseen>) -> Result<(), Unseen> {
@@ -270,115 +259,6 @@ impl OpenFile {
         let Self { path, read, written, .. } = self;
         Deed { action: "close", path, outcome, read: Some(read), written: Some(written), ..Deed::default() }
     }
-}
-
-impl Request {
-    /// `None` where it lacks what it has to have.
-    fn read(kind: u8, fields: &mut Fields<'_>) -> Option<Self> {
-        let act = |action, path, to| Self::Act(Deed { action, path, to, ..Deed::default() });
-        Some(match kind {
-            3 => {
-                let path = path(fields)?;
-                let action = match fields.u32()? & (OPEN_READ | OPEN_WRITE) {
-                    OPEN_READ => "open-read",
-                    OPEN_WRITE => "open-write",
-                    _ => "open-read-write",
-                };
-                Self::Open(Deed { action, path, ..Deed::default() })
-            }
-            4 => Self::Close(handle(fields)?),
-            5 => Self::Read(handle(fields)?),
-            WRITE => {
-                let handle = handle(fields)?;
-                fields.u64()?;
-                Self::Write(handle, fields.u32()?)
-            }
-            9 => {
-                let path = path(fields)?;
-                let change = Some(attributes::shown(fields));
-                Self::Act(Deed { action: "setstat", path, change, ..Deed::default() })
-            }
-            10 => {
-                let handle = handle(fields)?;
-                let change = Some(attributes::shown(fields));
-                Self::ActOn(handle, Deed { action: "setstat", change, ..Deed::default() })
-            }
-            11 => Self::Open(Deed { action: "list", path: path(fields)?, ..Deed::default() }),
-            13 => act("remove", path(fields)?, None),
-            14 => act("mkdir", path(fields)?, None),
-            15 => act("rmdir", path(fields)?, None),
-            18 => act("rename", path(fields)?, Some(path(fields)?)),
-            20 => {
-                // OpenSSH has them the other way round than the draft, and so has everybody since.
-                let target = path(fields)?;
-                act("symlink", path(fields)?, Some(target))
-            }
-            200 => return Self::extended(fields),
-            7 | 8 | 12 | 16 | 17 | 19 => Self::Look,
-            _ => return None,
-        })
-    }
-
-    fn extended(fields: &mut Fields<'_>) -> Option<Self> {
-        let act = |action, path, to| Self::Act(Deed { action, path, to, ..Deed::default() });
-        let name = fields.string()?;
-        Some(match name {
-            b"posix-rename@openssh.com" => act("rename", path(fields)?, Some(path(fields)?)),
-            b"hardlink@openssh.com" => act("link", path(fields)?, Some(path(fields)?)),
-            b"lsetstat@openssh.com" => {
-                let path = path(fields)?;
-                let change = Some(attributes::shown(fields));
-                Self::Act(Deed { action: "setstat", path, change, ..Deed::default() })
-            }
-            b"copy-data" => {
-                let from = handle(fields)?;
-                fields.u64()?;
-                fields.u64()?;
-                Self::Copy(from, handle(fields)?)
-            }
-            b"statvfs@openssh.com"
-            | b"fstatvfs@openssh.com"
-            | b"fsync@openssh.com"
-            | b"limits@openssh.com"
-            | b"expand-path@openssh.com"
-            | b"home-directory"
-            | b"users-groups-by-id@openssh.com" => Self::Look,
-            other => act("extended", text(other), None),
-        })
-    }
-
-    /// What it keeps.
-    fn bytes(&self) -> usize {
-        let of = |deed: &Deed| {
-            deed.path.len()
-                + deed.to.as_ref().map_or(0, String::len)
-                + deed.change.as_ref().map_or(0, String::len)
-        };
-        match self {
-            Self::Open(deed) | Self::Act(deed) => of(deed),
-            Self::ActOn(handle, deed) => handle.len() + of(deed),
-            Self::Copy(from, to) => from.len() + to.len(),
-            Self::Close(handle) | Self::Read(handle) | Self::Write(handle, _) => handle.len(),
-            Self::Look => 0,
-        }
-    }
-}
-
-fn handle(fields: &mut Fields<'_>) -> Option<Box<[u8]>> {
-    fields.string().filter(|handle| handle.len() <= HANDLE_BYTES_MAX).map(Into::into)
-}
-
-fn path(fields: &mut Fields<'_>) -> Option<String> {
-    fields.string().map(text)
-}
-
-/// As text, and cut where no path goes on.
-fn text(bytes: &[u8]) -> String {
-    let (shown, more) = match bytes.get(..PATH_BYTES_MAX) {
-        Some(start) if bytes.len() > PATH_BYTES_MAX => (start, "…"),
-        _ => (bytes, ""),
-    };
-    String::from_utf8_lossy(shown).into_owned() + more
 }
 
 /// Draft §7.

@@ -67,8 +67,7 @@ fn a_manager_hears_when_clients_can_connect_of_a_reload_and_of_the_end() {
     server.signal(Signal::TERM);
     let stopping = manager.next();
     assert_eq!(stopping[0], "STOPPING=1");
-    // The grace, and twice what is left for containers.
-    assert!(stopping.contains(&"EXTEND_TIMEOUT_USEC=67000000".to_owned()), "{stopping:?}");
+    assert!(stopping.contains(&"EXTEND_TIMEOUT_USEC=120000000".to_owned()), "{stopping:?}");
     drop(server);
 }
 

@@ -1,6 +1,7 @@
 //! The files that changed in a container (`GET /containers/{id}/changes`). Not by bollard, which reads a list whole: whoever
 //! is in the container decides how long it is.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::client::Client;
@@ -31,12 +33,48 @@ struct Entry {
     kind: u8,
 }
 
+/// Whoever looks at a container: one at a time, and nobody any more once the engine did not come to an end. It goes on looking
+/// whether or not somebody waits, with the container locked meanwhile, and whoever is in there decides how long that takes.
+#[derive(Debug)]
+pub(super) struct Looks(Arc<Semaphore>);
+
+impl Default for Looks {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
+    }
+}
+
+impl Looks {
+    /// What changed, at most `files_max` of it.
+    pub(super) async fn changes(
+        &self,
+        client: &Arc<Client>,
+        container: &ContainerId,
+        files_max: usize,
+    ) -> Result<Changes, EngineError> {
+        let failed = |reason: &str| EngineError::Failed {
+            action: ACTION,
+            reason: reason.to_owned(),
+            is_answer: false,
+        };
+        let Ok(turn) = Arc::clone(&self.0).try_acquire_owned() else {
+            return Err(failed("the engine is still looking for somebody else"));
+        };
+        let (asker, container) = (Arc::clone(client), container.clone());
+        // To its end, whether or not somebody waits for it.
+        let look = client.tasks().spawn(async move {
+            let listed = list(&asker, &container, files_max).await;
+            if matches!(listed, Err(EngineError::TimedOut { .. })) {
+                turn.forget();
+            }
+            listed
+        });
+        look.await.unwrap_or_else(|_| Err(failed("the task that looked has a fault")))
+    }
+}
+
 /// What changed, at most `files_max` of it.
-pub(super) async fn list(
-    client: &Client,
-    container: &ContainerId,
-    files_max: usize,
-) -> Result<Changes, EngineError> {
+async fn list(client: &Client, container: &ContainerId, files_max: usize) -> Result<Changes, EngineError> {
     match timeout(DEADLINE, request(client, container.as_str(), files_max)).await {
         Ok(changes) => changes,
         Err(_) => Err(EngineError::TimedOut { action: ACTION, after: DEADLINE }),

@@ -60,6 +60,8 @@ pub(super) struct DockerContainer {
     pub(super) guide: Guide,
     /// Who looks after sockets, where the engine starts programs.
     pub(super) helper: Helper,
+    /// Who looks at what has changed in it.
+    pub(super) looks: changes::Looks,
 }
 
 #[async_trait]
@@ -103,7 +105,7 @@ impl Container for DockerContainer {
     }
 
     async fn changes(&self, files_max: usize) -> Result<Changes, EngineError> {
-        changes::list(&self.client, &self.id, files_max).await
+        self.looks.changes(&self.client, &self.id, files_max).await
     }
 
     async fn rename(&self, name: &str) -> Result<(), EngineError> {

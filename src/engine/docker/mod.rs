@@ -261,7 +261,18 @@ impl Docker {
         let timeout = self.config.timeout.get();
         let signal_path = self.signal_path;
         let helper = Helper::new(self.launchers.clone());
-        Arc::new(exec::DockerContainer { client, id, signal_path, timeout, fate, fates, guide, helper })
+        let looks = changes::Looks::default();
+        Arc::new(exec::DockerContainer {
+            client,
+            id,
+            signal_path,
+            timeout,
+            fate,
+            fates,
+            guide,
+            helper,
+            looks,
+        })
     }
 }
 

@@ -24,6 +24,7 @@ pub(super) fn of(method: &Method, path: &str) -> &'static str {
         ("containers", "POST", "exec") => "exec-create",
         ("containers", "GET", "archive") => "archive-get",
         ("containers", "PUT", "archive") => "archive-put",
+        ("containers", "GET", "changes") => "container-changes",
         ("containers", "DELETE", _) => "container-remove",
         ("exec", "POST", "start") => "exec-start",
         ("exec", "POST", "resize") => "exec-resize",
