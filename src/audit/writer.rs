@@ -130,3 +130,48 @@ impl Sink {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// A double of a place that is full as long as it is asked to take nothing, as a spool is.
+    struct Full {
+        reopened: mpsc::Sender<()>,
+        asked: mpsc::Sender<usize>,
+    }
+
+    impl Place for Full {
+        fn append(&mut self, lines: &[Line]) -> (usize, io::Result<()>) {
+            self.asked.send(lines.len()).unwrap();
+            (0, Err(io::ErrorKind::StorageFull.into()))
+        }
+        fn room(&self) -> usize {
+            1
+        }
+        fn sync(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+        fn reopen(&mut self) -> io::Result<()> {
+            self.reopened.send(()).unwrap();
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_call_to_begin_anew_is_nothing_to_write() {
+        let ((reopened, reopenings), (asked, appends)) = (mpsc::channel(), mpsc::channel());
+        let sink = Sink::new("a place".to_owned());
+        let writing = Arc::clone(&sink);
+        let writer = std::thread::spawn(move || writing.write(Full { reopened, asked }, |_| {}));
+
+        sink.reopen();
+        reopenings.recv_timeout(Duration::from_mins(1)).unwrap();
+        sink.end(Instant::now());
+        writer.join().unwrap();
+
+        assert!(appends.iter().next().is_none() && !sink.is_failing());
+    }
+}

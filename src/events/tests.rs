@@ -31,3 +31,20 @@ fn everybody_hears_of_everything_and_of_the_user_once_it_is_known() {
         assert_eq!(notes, expected);
     }
 }
+
+#[test]
+fn what_a_client_does_at_will_is_told_so_often_and_then_that_there_was_more() {
+    let notes = Arc::new(Notes::default());
+    let events = Events::new(vec![Arc::clone(&notes) as Arc<dyn Witness>]);
+    let teller = events.of_connection(ConnectionId::random(), "192.0.2.1:5".parse().unwrap());
+
+    for _ in 0..PETTY_MAX * 3 {
+        teller.tell(&Happening::Signaled { session: 1, signal: "INT" });
+    }
+    teller.tell(&Happening::Ending { reason: "enough".to_owned() });
+
+    let notes = notes.0.lock().unwrap().clone();
+    assert_eq!(notes.len(), PETTY_MAX as usize + 2);
+    assert!(notes[PETTY_MAX as usize].contains(r#""limit":"events""#), "{notes:?}");
+    assert!(notes[PETTY_MAX as usize + 1].contains("ending"), "{notes:?}");
+}

@@ -94,6 +94,20 @@ fn a_file_is_followed_from_its_opening_to_its_close_in_pieces_of_any_size() {
 }
 
 #[test]
+fn a_file_that_is_emptied_or_made_is_written_to_whatever_else_is_said() {
+    let handle = string(&[0]);
+    for (flags, expected) in
+        [(0, "read"), (1, "read"), (2, "write"), (3, "read-write"), (0x11, "read-write"), (8, "write")]
+    {
+        let open = packet(3, 1, &[&string(b"f"), &u32_field(flags), &u32_field(0)]);
+
+        let told = deeds(&[greeting(), (vec![open], vec![packet(102, 1, &[&handle])])], usize::MAX);
+
+        assert_eq!(told[0].action, format!("open-{expected}"), "{flags}");
+    }
+}
+
+#[test]
 fn what_is_done_to_names_is_told_with_what_came_of_it() {
     let two = |one: &[u8], other: &[u8]| [string(one), string(other)].concat();
     let extended = |name: &[u8], rest: &[u8]| [string(name), rest.to_vec()].concat();

@@ -41,6 +41,7 @@ mod forwarding_many;
 mod forwarding_policy;
 mod forwarding_remote;
 mod forwarding_x11;
+mod health;
 mod hook_config;
 mod hook_files;
 mod hooks;

@@ -1,4 +1,4 @@
-//! What whoever runs the server sees of it: `/metrics`, `/livez`, `/readyz`.
+//! What whoever runs the server reads of it at `/metrics`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -10,15 +10,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::harness::{FaultProxy, TestServer, poll_until, python};
+use crate::harness::{TestServer, poll_until, python};
 
 /// A loaded machine takes its time.
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
-const LISTEN: &str = "metrics: {listen: \"127.0.0.1:0\"}";
+pub(crate) const LISTEN: &str = "metrics: {listen: \"127.0.0.1:0\"}";
 
 /// Where the server answers, as its log tells.
-fn endpoint(server: &TestServer) -> SocketAddr {
+pub(crate) fn endpoint(server: &TestServer) -> SocketAddr {
     let lines = server.log.lines();
     let found = lines.iter().find_map(|line| {
         let line: serde_json::Value = serde_json::from_str(line).ok()?;
@@ -29,7 +29,7 @@ fn endpoint(server: &TestServer) -> SocketAddr {
 }
 
 /// The status and the body.
-async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+pub(crate) async fn get(address: SocketAddr, path: &str) -> (u16, String) {
     let exchange = async {
         let mut tcp = TcpStream::connect(address).await.expect("somebody listens");
         let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
@@ -44,7 +44,7 @@ async fn get(address: SocketAddr, path: &str) -> (u16, String) {
 }
 
 /// Samples by name and labels as they are written: `coracle_sessions{kind="exec"}`.
-async fn samples(server: &TestServer) -> BTreeMap<String, String> {
+pub(crate) async fn samples(server: &TestServer) -> BTreeMap<String, String> {
     let (status, text) = get(endpoint(server), "/metrics").await;
     assert_eq!(status, 200, "{text}");
     let samples = text.lines().filter(|line| !line.starts_with('#')).map(|line| {
@@ -55,7 +55,7 @@ async fn samples(server: &TestServer) -> BTreeMap<String, String> {
 }
 
 /// Waits until a sample has this value.
-async fn wait_for(server: &TestServer, name: &str, value: &str) {
+pub(crate) async fn wait_for(server: &TestServer, name: &str, value: &str) {
     poll_until(&format!("{name} {value}"), PATIENCE, async || {
         samples(server).await.get(name).filter(|now| *now == value).map(drop)
     })
@@ -336,70 +336,6 @@ async fn nothing_that_a_client_says_becomes_a_label() {
         assert!(!text.contains(word), "{word} in\n{text}");
     }
     server.stop().await;
-}
-
-/// I9
-#[tokio::test]
-async fn a_server_without_its_engine_lives_and_is_not_ready() {
-    let folder = TempDir::with_prefix("coracle-it-engine-").unwrap();
-    let engine = FaultProxy::listen(folder.path());
-    let server = TestServer::builder().docker_host(&engine.url()).section(LISTEN).start().await;
-    let address = endpoint(&server);
-    assert_eq!(get(address, "/readyz").await, (200, "ready\n".to_owned()));
-
-    engine.go_away();
-    let complaint = poll_until("it is not ready", PATIENCE, async || {
-        let (status, body) = get(address, "/readyz").await;
-        (status == 503).then_some(body)
-    })
-    .await;
-    let alive = get(address, "/livez").await;
-    engine.come_back();
-
-    assert!(complaint.starts_with("engine: ") && complaint.contains("cannot be reached"), "{complaint}");
-    assert_eq!(alive, (200, "alive\n".to_owned()));
-    poll_until("it is ready", PATIENCE, async || (get(address, "/readyz").await.0 == 200).then_some(()))
-        .await;
-    let samples = samples(&server).await;
-    let away = r#"coracle_engine_requests_total{operation="image-inspect",result="unreachable"}"#;
-    assert!(samples.contains_key(away), "{samples:#?}");
-    server.stop().await;
-}
-
-/// I1
-#[tokio::test]
-async fn a_server_whose_image_is_missing_and_must_not_be_pulled_is_not_ready() {
-    for (policy, status) in [("Never", 503), ("IfNotPresent", 200)] {
-        let server = TestServer::builder().image("coracle/no-such:1").pull_policy(policy);
-        let server = server.section(LISTEN).start().await;
-
-        let (found, body) = get(endpoint(&server), "/readyz").await;
-
-        assert_eq!(found, status, "{policy}: {body}");
-        assert_eq!(body.starts_with("image: "), status == 503, "{body}");
-        server.stop().await;
-    }
-}
-
-/// L7
-#[tokio::test]
-async fn a_server_that_ends_is_not_ready_and_can_be_watched_to_its_end() {
-    let mut server = TestServer::builder().section(LISTEN).section("shutdown: {grace: 10m}").start().await;
-    let address = endpoint(&server);
-    let mut running = server.ssh(&["echo here; cat"]).spawn();
-    running.wait_for("here").await;
-    assert_eq!(get(address, "/readyz").await.0, 200);
-
-    server.terminate();
-    wait_for(&server, "coracle_draining", "1").await;
-
-    let (status, body) = get(address, "/readyz").await;
-    assert!(status == 503 && body.starts_with("draining: "), "{status} {body}");
-    assert_eq!(get(address, "/livez").await.0, 200);
-    assert_eq!(samples(&server).await.get("coracle_connections").map(String::as_str), Some("1"));
-    running.close_stdin();
-    server.assert_ends_within(PATIENCE).await;
-    assert!(TcpStream::connect(address).await.is_err());
 }
 
 #[tokio::test]
