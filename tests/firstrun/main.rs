@@ -16,5 +16,7 @@ mod harness;
 mod manual;
 mod packages;
 mod pages;
+#[path = "../it/harness/ports.rs"]
+mod ports;
 mod server_image;
 mod supervision;

@@ -1,11 +1,12 @@
 //! The commands on the pages for people who begin: they are run as they stand, but for the port and the place of the
 //! system's configuration.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 
 use crate::harness::{Home, Server, assert_succeeds, poll, text, top_level};
+use crate::ports::free_port;
 
 /// Commands that this test does not run, by how they begin, and who does.
 const ELSEWHERE: &[(&str, &str)] = &[
@@ -41,8 +42,7 @@ impl Reader {
         for folder in [".local/share/bash-completion/completions", ".local/share/man/man1"] {
             std::fs::create_dir_all(home.path(folder)).unwrap();
         }
-        // Free a moment ago; nobody else is given it again soon.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         Self { home, port, server: None }
     }
 

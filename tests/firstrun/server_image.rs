@@ -2,12 +2,13 @@
 //! that the image gets the libraries of the program under test instead; `CORACLE_TEST_STATIC=build` makes the real one, and
 //! `CORACLE_TEST_STATIC=FILE` takes one that is there.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use crate::harness::{Home, assert_succeeds, poll, text, top_level};
+use crate::ports::free_port;
 
 /// What is removed in the end, whatever became of the test.
 struct Traces {
@@ -93,7 +94,7 @@ fn the_image_serves_as_a_user_of_its_own_by_the_line_on_the_page() {
 fn compose_brings_a_development_server_up_and_takes_it_down() {
     let home = Home::new();
     let project = home.folder.path().file_name().unwrap().to_str().unwrap().to_lowercase();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     // The image of this test, and nothing else, is not what the file says.
     let changed = home.path("override.yml");
     std::fs::write(&changed, format!("services: {{server: {{image: {}}}}}\n", image())).unwrap();

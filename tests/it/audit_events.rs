@@ -114,7 +114,7 @@ async fn forwards_are_told_allowed_and_refused_from_the_beginning_to_the_end() {
     let outside = echo().await;
     let master = server.master(&[]).await;
     let (listening, port) = master.listen_inside("127.0.0.1:0", "echo").await;
-    let (here, back) = (free_port().await, free_port().await);
+    let (here, back) = (free_port(), free_port());
 
     master.forward("-L", &format!("{here}:127.0.0.1:{port}")).await.assert_success();
     assert_eq!(exchange_at(here, b"words").await, b"words");

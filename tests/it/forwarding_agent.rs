@@ -135,7 +135,7 @@ const SERVE: &str = "set -e; umask 077; cd $(mktemp -d); cat > keys; ssh-keygen 
 async fn git_goes_on_with_the_clients_key(target: &Target) {
     let agent = Agent::start(target, "of-the-agent").await;
     let master = target.master_by(agent.with(target.ssh(&[]))).await;
-    let port = free_port().await.to_string();
+    let port = free_port().to_string();
     let mut sshd = master.ssh(&[&SERVE.replace("PORT", &port)]).spawn();
     sshd.write(agent.public_key().as_bytes()).await;
     sshd.close_stdin();

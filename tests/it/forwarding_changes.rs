@@ -113,7 +113,7 @@ async fn a_thousand_short_forwards_one_after_the_other_all_work() {
     let server = TestServer::builder().forwarding().start().await;
     let master = server.master(&[]).await;
     let (_inside, port) = master.listen_inside("127.0.0.1:0", "echo").await;
-    let here = crate::harness::free_port().await;
+    let here = crate::harness::free_port();
     master.forward("-L", &format!("{here}:127.0.0.1:{port}")).await.assert_success();
 
     for round in 0..1000 {

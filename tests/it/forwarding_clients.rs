@@ -16,7 +16,7 @@ struct Plan {
 
 impl Plan {
     async fn make() -> Self {
-        let (here, listened, inside) = (free_port().await, free_port().await, free_port().await);
+        let (here, listened, inside) = (free_port(), free_port(), free_port());
         Self { here, listened, inside, there: echo().await }
     }
 

@@ -66,7 +66,7 @@ impl Busy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let there = listener.local_addr().unwrap().port();
         tokio::spawn(count(listener, Arc::clone(&back)));
-        let (here, here_by_path) = (free_port().await, free_port().await);
+        let (here, here_by_path) = (free_port(), free_port());
         let ssh = ssh
             .args(["-Y", "-L", &format!("{here}:127.0.0.1:{FLOOD_PORT}")])
             .args(["-L", &format!("{here_by_path}:/tmp/flood.sock")])

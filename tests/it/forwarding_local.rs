@@ -14,7 +14,7 @@ on_both!(forwarding
     |target| {
         let master = target.master(&[]).await;
         let (server, inside) = master.listen_inside("127.0.0.1:0", "echo").await;
-        let (here, words) = (free_port().await, noise(LENGTH));
+        let (here, words) = (free_port(), noise(LENGTH));
 
         master.forward("-L", &format!("{here}:127.0.0.1:{inside}")).await.assert_success();
 
@@ -51,7 +51,7 @@ on_both!(forwarding
     |target| {
         let master = target.master(&[]).await;
         let (server, inside) = master.listen_inside("127.0.0.1:0", "http").await;
-        let proxy = free_port().await;
+        let proxy = free_port();
 
         master.forward("-D", &proxy.to_string()).await.assert_success();
 
@@ -75,7 +75,7 @@ const SSHD: &str = "set -e; umask 077; cd $(mktemp -d); cat > keys; ssh-keygen -
                     -o AuthorizedKeysFile=$PWD/keys -o StrictModes=no -o UsePAM=no -o PidFile=none -o PrintLastLog=no";
 
 async fn a_jump_leads_to_an_sshd_inside(target: &Target) {
-    let inside = free_port().await;
+    let inside = free_port();
     let master = target.master(&[]).await;
     let mut server = master.ssh(&[&SSHD.replace("PORT", &inside.to_string())]).spawn();
     server.write(&std::fs::read(target.path("client.pub")).unwrap()).await;
@@ -154,7 +154,7 @@ async fn no_network_no_writable_root_and_next_to_no_image_are_enough() {
     let serve = "echo words > /tmp/file; httpd -p 127.0.0.1:80 -h /tmp; echo ready; cat";
     let mut httpd = master.ssh(&[serve]).spawn();
     httpd.wait_for("ready").await;
-    let here = free_port().await;
+    let here = free_port();
 
     master.forward("-L", &format!("{here}:127.0.0.1:80")).await.assert_success();
 
@@ -179,7 +179,7 @@ on_both!(forwarding
         let master = target.master(&[]).await;
         let (unix, _) = master.listen_inside("/tmp/it-local.sock", "echo").await;
         let (tcp, inside) = master.listen_inside("127.0.0.1:0", "echo").await;
-        let (here, words) = (free_port().await, noise(LENGTH));
+        let (here, words) = (free_port(), noise(LENGTH));
         let (first, second) = (target.path("first.sock"), target.path("second.sock"));
 
         master.forward("-L", &format!("{here}:/tmp/it-local.sock")).await.assert_success();
@@ -202,7 +202,7 @@ on_both!(forwarding
         let talker = Talker::start(target.ssh(&[])).await;
         let mut typist = talker.ssh(&["echo started; cat"]).spawn();
         typist.wait_for("started").await;
-        let nobody = format!("127.0.0.1:{}", free_port().await);
+        let nobody = format!("127.0.0.1:{}", free_port());
 
         for to in [&nobody, "nosuch.invalid:80", "/tmp/nosuch.sock"] {
             let told = talker.dial(to).await;

@@ -153,7 +153,7 @@ async fn what_a_reader_that_never_reads_is_sent_does_not_fill_the_servers_memory
     let server = TestServer::builder().forwarding().start().await;
     let master = server.master(&[]).await;
     let (flood, inside) = master.listen_inside("127.0.0.1:0", "flood").await;
-    let here = free_port().await;
+    let here = free_port();
     master.forward("-L", &format!("{here}:127.0.0.1:{inside}")).await.assert_success();
     let before = resident_bytes(server.pid());
 

@@ -13,15 +13,15 @@ struct Ports {
 }
 
 impl Ports {
-    async fn find() -> Self {
-        Self { dialled: free_port().await, listened: free_port().await }
+    fn find() -> Self {
+        Self { dialled: free_port(), listened: free_port() }
     }
 }
 
 /// Has `client`, who has yet to get its command, ask for everything at once; gives the letters of what it got, of `LRAX`.
 /// Its session goes on in any case.
 async fn ask(client: Client, agent: &Agent, ports: &Ports) -> String {
-    let here = free_port().await;
+    let here = free_port();
     let Ports { dialled, listened } = ports;
     let mut client = agent
         .with(client)
@@ -72,7 +72,7 @@ on_both!(forwarding
     a_key_permits_what_its_options_say,
     |target| {
         let agent = Agent::start(target, "of-the-agent").await;
-        let ports = Ports::find().await;
+        let ports = Ports::find();
         let key = std::fs::read_to_string(target.path("client.pub")).unwrap();
         for (options, expected) in KEYS {
             let options = options.replace("OPEN", &ports.dialled.to_string()).replace("LISTEN", &ports.listened.to_string());
@@ -86,7 +86,7 @@ on_both!(forwarding
 async fn a_certificate_permits_what_its_extensions_say(target: &Target) {
     keygen(&target.path("ca"));
     let agent = Agent::start(target, "of-the-agent").await;
-    let ports = Ports::find().await;
+    let ports = Ports::find();
     for (name, options, expected) in [
         ("all", &["-n", "root"] as &[&str], "LRAX"),
         ("none", &["-n", "root", "-O", "clear", "-O", "permit-pty"], ""),
@@ -125,7 +125,7 @@ async fn nothing_is_forwarded_unless_it_is_enabled() {
     let server = TestServer::builder().image(TINY).start().await;
     let agent = Agent::start(&server, "of-the-agent").await;
 
-    let granted = ask(server.ssh(&[]), &agent, &Ports::find().await).await;
+    let granted = ask(server.ssh(&[]), &agent, &Ports::find()).await;
     let talker = Talker::start(server.ssh(&[])).await;
 
     assert_eq!(granted, "");
@@ -144,7 +144,7 @@ async fn each_kind_is_enabled_by_itself() {
         let server = TestServer::builder().image(TINY).section(&policy).start().await;
         let agent = Agent::start(&server, "of-the-agent").await;
 
-        let granted = ask(server.ssh(&[]), &agent, &Ports::find().await).await;
+        let granted = ask(server.ssh(&[]), &agent, &Ports::find()).await;
 
         assert_eq!(granted, expected, "{kind}");
         server.stop().await;

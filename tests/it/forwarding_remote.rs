@@ -55,7 +55,7 @@ on_both!(forwarding
     |target| {
         let there = echo().await;
         let master = target.master(&[]).await;
-        let port = free_port().await;
+        let port = free_port();
         let (what, inside) = (format!("{port}:127.0.0.1:{there}"), format!("127.0.0.1:{port}"));
 
         for _ in 0..2 {
@@ -97,7 +97,7 @@ on_both!(forwarding
     /// F2
     a_client_that_does_not_want_the_caller_closes_that_connection_alone,
     |target| {
-        let nobody = free_port().await;
+        let nobody = free_port();
         let master = target.master(&[]).await;
         let told = master.forward("-R", &format!("0:127.0.0.1:{nobody}")).await;
         let inside = format!("127.0.0.1:{}", told.assert_success().stdout().trim());
@@ -117,7 +117,7 @@ fn insisting(target: &Target, what: &str, command: &str) -> Client {
 
 async fn the_second_for_a_port_is_refused(target: &Target) {
     let there = echo().await;
-    let port = free_port().await;
+    let port = free_port();
     let what = format!("{port}:127.0.0.1:{there}");
     let mut first = insisting(target, &what, "echo started; cat").spawn();
     first.wait_for("started").await;
@@ -171,7 +171,7 @@ async fn of_two_clients_for_one_port_the_second_is_refused_at_the_oracle() {
 async fn nothing_listens_any_more_when_the_client_has_gone() {
     let server = persistent().await;
     let there = echo().await;
-    let port = free_port().await;
+    let port = free_port();
     let mut client = server.ssh(&["echo started; cat"]);
     for what in [format!("{port}:127.0.0.1:{there}"), format!("/tmp/it.sock:127.0.0.1:{there}")] {
         client = client.arg("-R").arg(what);

@@ -11,6 +11,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 
 use crate::harness::{
     Client, Fault, FaultProxy, Output, Registry, Running, TINY, TestServer, call, free_port, launcher,
@@ -190,7 +191,7 @@ impl Case {
             Habit::Nothing => self.server.ssh(&["exit 7"]).spawn(),
             Habit::Forwards => {
                 let command = format!("{BUSY} {NO_MORE}; exit 7");
-                self.forwarding(free_port().await, &Arc::default(), &command).await.spawn()
+                self.forwarding(free_port(), &Arc::default(), &command).await.spawn()
             }
         };
         self.engine.wait_for(call).await;
@@ -206,16 +207,18 @@ impl Case {
             return client;
         }
         let (by_local, by_remote) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-        let here = free_port().await;
+        let here = free_port();
         let command = format!("{BUSY} {script} {NO_MORE}; exit 7");
         let mut client = self.forwarding(here, &by_remote, &command).await.spawn();
         client.wait_for("started").await;
+        let mut counting: Option<JoinHandle<()>> = None;
         poll_until("data by -L and -R", DEADLINE, async || {
-            // `nc` may not have listened yet.
-            if by_local.load(Relaxed) == 0
+            // `nc` may not have listened yet. One at a time: those whom it has no time to take in before it is killed are
+            // not told by anybody (their handshake is the kernel's alone), and would hold up the client.
+            if counting.as_ref().is_none_or(JoinHandle::is_finished)
                 && let Ok(peer) = TcpStream::connect(("127.0.0.1", here)).await
             {
-                tokio::spawn(count(peer, Arc::clone(&by_local)));
+                counting = Some(tokio::spawn(count(peer, Arc::clone(&by_local))));
             }
             [&by_local, &by_remote].iter().all(|count| count.load(Relaxed) > ENOUGH).then_some(())
         })

@@ -74,7 +74,7 @@ async fn the_container_is_labelled_with_who_and_where_from() {
 /// L4
 #[tokio::test]
 async fn a_clean_exit_leaves_nothing_within_two_seconds() {
-    let server = TestServer::start().await;
+    let server = TestServer::builder().alone().start().await;
 
     server.ssh(&["true"]).output().await.assert_success();
 

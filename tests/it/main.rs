@@ -63,6 +63,7 @@ mod odd_keys;
 mod passwords;
 mod policy;
 mod profiles;
+mod prometheus;
 mod readme;
 mod recipes;
 mod recording;

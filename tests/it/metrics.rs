@@ -186,7 +186,7 @@ fn label_pairs() -> regex::Regex {
     regex::Regex::new(r#"([a-z_]+)="((?:[^"\\]|\\.)*)""#).unwrap()
 }
 
-fn top_level(name: &str) -> String {
+pub(crate) fn top_level(name: &str) -> String {
     std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
 }
 
@@ -270,7 +270,7 @@ fn assert_can_be_asked(expression: &str, metrics: &BTreeMap<String, Kind>, writt
     }
 }
 
-fn expressions(value: &serde_json::Value, found: &mut Vec<String>) {
+pub(crate) fn expressions(value: &serde_json::Value, found: &mut Vec<String>) {
     match value {
         serde_json::Value::Object(fields) => {
             for (name, value) in fields {

@@ -11,6 +11,7 @@ use coracle_init::{Exit, Failure, Listen, ToInit};
 use rustix::process::{Signal, kill_process};
 
 use crate::forwarding::{assert_connected, display, tcp, unix};
+use crate::network;
 use crate::pair::Pair;
 use crate::peer::shell;
 use crate::server::{Init, binary, end, pid, until};
@@ -20,6 +21,7 @@ const LISTENERS_MAX: u32 = 64;
 
 #[test]
 fn callers_are_announced_once_and_taken_in() {
+    network::of_its_own();
     let init = Init::start();
     let mut peer = init.serve();
     peer.listen(1, Listen::At(tcp("localhost", 0)));
@@ -51,6 +53,7 @@ fn callers_are_announced_once_and_taken_in() {
 
 #[test]
 fn any_address_can_be_listened_on() {
+    network::of_its_own();
     let init = Init::start();
     let mut peer = init.serve();
     let cases: [(&str, &[&str]); 4] = [
@@ -77,6 +80,7 @@ fn any_address_can_be_listened_on() {
 
 #[test]
 fn what_cannot_be_listened_on_says_why() {
+    network::of_its_own();
     let init = Init::start();
     let mut peer = init.serve();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -107,6 +111,7 @@ fn what_cannot_be_listened_on_says_why() {
 
 #[test]
 fn who_has_left_or_never_came_is_not_taken_in() {
+    network::of_its_own();
     let init = Init::start();
     let mut peer = init.serve();
     peer.listen(1, Listen::At(tcp("localhost", 0)));
@@ -138,6 +143,7 @@ fn who_has_left_or_never_came_is_not_taken_in() {
 
 #[test]
 fn there_is_a_bound_on_listeners() {
+    network::of_its_own();
     let init = Init::start();
     let mut peer = init.serve();
     for listener in 0..LISTENERS_MAX {
@@ -155,6 +161,7 @@ fn there_is_a_bound_on_listeners() {
 
 #[test]
 fn a_number_is_of_one_thing_only() {
+    network::of_its_own();
     let init = Init::start();
     for of_a_process in [false, true] {
         let mut peer = init.serve();
@@ -177,6 +184,7 @@ fn all(folder: &Path) -> Vec<Listen> {
 
 #[test]
 fn nothing_is_left_when_the_server_has_gone_or_the_init_ends() {
+    network::of_its_own();
     let mut init = Init::start();
     for by_signal in [false, true] {
         let mut peer = init.serve();
@@ -211,6 +219,7 @@ fn assert_gone(paths: &[(u16, String)]) {
 
 #[test]
 fn all_of_it_works_in_frames() {
+    network::of_its_own();
     for by_signal in [false, true] {
         let folder = tempfile::tempdir().unwrap();
         let mut pair = Pair::start();
@@ -245,6 +254,7 @@ fn all_of_it_works_in_frames() {
 
 #[test]
 fn a_caller_waits_where_there_is_no_room_for_one_more() {
+    network::of_its_own();
     let limit = "ulimit -n 40; exec \"$0\" --frames";
     let mut pair = Pair::of(Command::new("sh").args(["-c", limit, &binary()]));
     let mut count = 0;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use coracle_init::{DISPLAY_MIN, DISPLAY_PORT, Listen};
 
 use crate::forwarding::{COOKIE, assert_connected, display, unix};
+use crate::network;
 use crate::peer::Peer;
 use crate::server::{Init, until};
 
@@ -45,6 +46,7 @@ fn authority(path: &Path) -> Vec<(u16, [Vec<u8>; 4])> {
 
 #[test]
 fn a_socket_of_the_file_system_is_its_users_alone_and_goes_away() {
+    network::of_its_own();
     let init = Init::start();
     let mut peer = init.serve();
     let path = init.folder.path().join("there");
@@ -65,6 +67,7 @@ fn a_socket_of_the_file_system_is_its_users_alone_and_goes_away() {
 
 #[test]
 fn an_agent_has_a_folder_that_nobody_else_may_enter() {
+    network::of_its_own();
     let init = Init::start();
     let mut peer = init.serve();
     let mut folders = Vec::new();
@@ -92,6 +95,7 @@ fn an_agent_has_a_folder_that_nobody_else_may_enter() {
 
 #[test]
 fn a_display_is_the_first_free_one_and_has_a_cookie() {
+    network::of_its_own();
     let init = Init::start();
     let mut peer = init.serve();
     peer.listen(1, display());

@@ -18,6 +18,7 @@ mod listening;
 mod listening_made;
 mod logins;
 mod neighbours;
+mod network;
 mod pair;
 mod peer;
 mod server;

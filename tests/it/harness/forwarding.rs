@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 use super::client::{Client, Output, Running};
 use super::multiplex::Master;
 use super::poll_until;
+use super::ports::free_port;
 use super::target::Target;
 
 /// `tests/it/clients/inside.pl`
@@ -21,12 +22,6 @@ const PATIENCE: Duration = Duration::from_mins(3);
 
 /// A refusal that takes longer is a time-out of somebody's.
 const SOON: Duration = Duration::from_secs(8);
-
-/// A port that was free a moment ago, for clients that have to be told one.
-pub(crate) async fn free_port() -> u16 {
-    let probe = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    probe.local_addr().expect("a bound socket").port()
-}
 
 /// Says `words` and that there is no more, and gives all that comes back.
 async fn exchange(peer: impl AsyncRead + AsyncWrite, words: &[u8]) -> Vec<u8> {
@@ -154,7 +149,7 @@ impl Talker {
         let client = client.args(["-S", &socket]);
         let running = client.clone().args(["-v", "-N", "-M"]).spawn();
         poll_until("the control master", SOON, async || Path::new(&socket).exists().then_some(())).await;
-        Self { client, running: Mutex::new(running), port: free_port().await, _folder: folder }
+        Self { client, running: Mutex::new(running), port: free_port(), _folder: folder }
     }
 
     /// A channel of its own.

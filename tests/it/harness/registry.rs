@@ -5,10 +5,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 use super::docker::{docker, docker_blocking};
 use super::poll_until;
+use super::ports::free_port;
 use super::target::Log;
 
 /// `tester` with the password `correct`.
@@ -36,9 +37,7 @@ impl Registry {
 
     async fn start_with(extra: &str) -> Self {
         let folder = TempDir::with_prefix("coracle-it-registry-").expect("a temporary folder");
-        let probe = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let host = probe.local_addr().expect("a bound socket").to_string();
-        drop(probe);
+        let host = format!("127.0.0.1:{}", free_port());
         let htpasswd = folder.path().join("htpasswd");
         std::fs::write(&htpasswd, HTPASSWD).expect("a writable folder");
         let extra = extra.replace("HTPASSWD", &htpasswd.display().to_string());

@@ -1,16 +1,17 @@
 //! The oracle: OpenSSH's server in a container of the guest image.
 
 use std::fs::Permissions;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 use super::docker::{docker, docker_blocking};
 use super::keys::{Keys, keygen};
+use super::ports::free_port;
 use super::target::Target;
 use super::turn::Turn;
 use super::{WORKBENCH, poll_until};
@@ -58,9 +59,7 @@ impl Sshd {
         // sshd reads the keys of a user as that user.
         std::fs::set_permissions(folder.path(), Permissions::from_mode(0o711)).expect("a folder of our own");
         let mount = format!("{}:/oracle:ro", folder.path().display());
-        let probe = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let SocketAddr::V4(address) = probe.local_addr().expect("a bound socket") else { unreachable!() };
-        drop(probe);
+        let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, free_port());
         let port = address.port().to_string();
         // On the host's own loopback, as the server under test: no bridge in between.
         let mut arguments =

@@ -53,7 +53,7 @@ async fn who_may_pass_passes_to_what_is_named_and_does_nothing_else() {
 #[tokio::test]
 async fn operators_have_tools_and_a_way_to_the_database() {
     let network = Network::with_a_database().await;
-    let port = free_port().await;
+    let port = free_port();
     let recipe = recipe_on(&network)
         .with("-L 6379:db:6379", format!("-L {port}:db:6379"))
         .with("-p 6379", format!("-p {port}"));

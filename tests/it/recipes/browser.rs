@@ -20,7 +20,7 @@ async fn an_editor_in_the_container_is_shown_by_a_browser() {
     }
     let program = Path::new(env!("CARGO_BIN_EXE_coracle"));
     let editor = program.ancestors().nth(2).unwrap().join("code-server");
-    let port = free_port().await;
+    let port = free_port();
     let recipe = Recipe::read("browser");
     let recipe = recipe.with("\"/opt/code-server:", format!("\"{}:", editor.display()));
     let recipe = recipe.with("-L 8080:", format!("-L {port}:"));

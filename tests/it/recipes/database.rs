@@ -52,7 +52,7 @@ impl Drop for Network {
 
 /// `database` is where it is as seen from the other end.
 async fn a_client_here_talks_to_it(target: &Target, database: &str) {
-    let port = free_port().await;
+    let port = free_port();
     let recipe = Recipe::read("database");
     let recipe =
         recipe.with("-L 6379:db:6379", format!("-L {port}:{database}")).with("-p 6379", format!("-p {port}"));
@@ -121,7 +121,7 @@ async fn a_database_that_nobody_named_is_a_neighbour() {
 async fn a_client_here_talks_to_a_database_at_the_oracle() {
     let sshd = Sshd::start_at_workbench(&["--add-host", "db:127.0.0.1"]).await;
     // The oracle is on the host's own network, where 6379 may be somebody else's.
-    let port = free_port().await;
+    let port = free_port();
     let database = format!("redis-server --bind 127.0.0.1 --port {port} --save '' --daemonize yes");
     sshd.ssh(&[&database]).output().await.assert_success();
 

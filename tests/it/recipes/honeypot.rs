@@ -5,7 +5,7 @@ use crate::harness::{TestServer, free_port};
 
 #[tokio::test]
 async fn everybody_comes_in_and_reaches_nothing() {
-    let port = free_port().await;
+    let port = free_port();
     let recipe = Recipe::read("honeypot")
         .with("\"http://127.0.0.1:8080\"", format!("\"http://127.0.0.1:{port}\""))
         .with("\"127.0.0.1\", 8080", format!("\"127.0.0.1\", {port}"));

@@ -23,7 +23,7 @@ struct Window {
 impl Window {
     /// Connects as the extension does and sends its script.
     async fn open(desk: &Desk<'_>) -> Self {
-        let socks = free_port().await;
+        let socks = free_port();
         let connect = format!("exec ssh -v -T -D {socks} -o ConnectTimeout=15 coracle bash");
         let mut ssh = desk.run(&connect).spawn();
         ssh.write(b"echo \"ready: c9de35c12409\"\nuname -rsv\n").await;
@@ -143,7 +143,7 @@ async fn a_server_that_was_left_alone_is_found_again(target: &Target) {
         let script = desk.run("ssh -T coracle ONCE=1 sh").stdin(BOOTSTRAP).output().await;
         let said = script.assert_success().stdout();
         assert!(said.contains(found), "{said}");
-        let socks = free_port().await;
+        let socks = free_port();
         let ssh = desk.run(&format!("exec ssh -N -D {socks} coracle")).spawn();
         poll_until("ssh listens", Duration::from_secs(15), async || {
             TcpStream::connect(("127.0.0.1", socks)).await.ok()
