@@ -2,7 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{GUEST, Running, TINY, TestServer, docker, poll_until, try_docker};
+use tempfile::TempDir;
+
+use crate::harness::{
+    Fault, FaultProxy, GUEST, Running, TINY, TestServer, call, docker, poll_until, try_docker,
+};
 
 async fn server_with(grace: &str) -> TestServer {
     TestServer::builder().image(TINY).section(&format!("shutdown: {{grace: {grace}}}")).start().await
@@ -34,6 +38,30 @@ async fn ten_sessions_are_cut_with_a_line_when_the_grace_is_over() {
         client.end().await.assert_told("the server is shutting down");
     }
     server.assert_ends_within(Duration::from_secs(15)).await;
+}
+
+/// L7: with status 0, or its manager would start it again; what is left is the next start's.
+#[tokio::test]
+async fn a_server_whose_engine_removes_nothing_ends_all_the_same_and_says_so() {
+    let folder = TempDir::with_prefix("coracle-it-drain-").unwrap();
+    let engine = FaultProxy::listen(folder.path());
+    let server =
+        TestServer::builder().image(TINY).section("shutdown: {grace: 1s}").docker_host(&engine.url());
+    let mut server = server.start().await;
+    server.expect_errors();
+    let mut clients = sessions(&server, 1, "sleep 600").await;
+    engine.spoil(call::REMOVE, Fault::Fail(500, "the disk is full"));
+
+    server.terminate();
+
+    clients.remove(0).end().await.assert_told("the server is shutting down");
+    server.assert_process_ends_within(Duration::from_mins(1)).await;
+    assert!(server.log.text().contains("some containers may be left"), "{}", server.log.text());
+    assert_eq!(server.containers().await.len(), 1);
+    engine.mend();
+    server.start_again().await;
+    server.assert_all_gone_within(Duration::from_secs(15)).await;
+    server.stop().await;
 }
 
 /// L7

@@ -28,6 +28,7 @@ pub(crate) mod call {
     pub(crate) const EXEC_CREATE: &str = "POST /containers/*/exec";
     pub(crate) const EXEC_START: &str = "POST /exec/*/start";
     pub(crate) const INSPECT: &str = "GET /exec/*/json";
+    pub(crate) const CHANGES: &str = "GET /containers/*/changes";
     pub(crate) const REMOVE: &str = "DELETE /containers/*";
 }
 

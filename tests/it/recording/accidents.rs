@@ -1,9 +1,10 @@
 //! What becomes of recordings when something goes wrong.
 
 use serde_json::json;
+use tempfile::TempDir;
 
 use super::{PATIENCE, files, folder, lines, recording_server, recordings, the_recording};
-use crate::harness::{Terminal, TestServer, poll_until};
+use crate::harness::{Fault, FaultProxy, Terminal, TestServer, call, poll_until};
 
 #[tokio::test]
 async fn a_recording_that_a_killed_server_left_is_closed_at_the_next_start() {
@@ -31,6 +32,32 @@ async fn a_recording_that_a_killed_server_left_is_closed_at_the_next_start() {
     let events = lines(&cast);
     assert!(events.iter().any(|event| event[2].as_str().is_some_and(|text| text.contains("said before"))));
     assert_eq!(sidecar["bytes"]["recorded"], std::fs::metadata(&cast).unwrap().len());
+    server.stop().await;
+}
+
+/// The engine keeps a container locked while it looks at what changed, and whoever is in there decides for how long.
+#[tokio::test]
+async fn an_engine_that_does_not_come_to_an_end_is_asked_once_what_changed() {
+    const SESSIONS: usize = 4;
+    let engine_folder = TempDir::with_prefix("coracle-it-looks-").unwrap();
+    let engine = FaultProxy::listen(engine_folder.path());
+    let server = TestServer::builder().section("recording: {dir: recordings}").docker_host(&engine.url());
+    let server = server.start().await;
+    let master = server.master(&[]).await;
+    engine.spoil(call::CHANGES, Fault::Hold);
+
+    for _ in 0..SESSIONS {
+        master.ssh(&["echo fine"]).output().await.assert_success().assert_stdout("fine\n");
+    }
+
+    let all = recordings(&folder(&server), SESSIONS).await;
+    let looks = engine.take().iter().filter(|request| request.ends_with("/changes")).count();
+    assert_eq!(looks, 1);
+    for (sidecar, _) in &all {
+        assert_eq!(sidecar["exit"], json!({"status": 0}));
+        assert!(sidecar["changes"]["error"].is_string(), "{sidecar}");
+    }
+    master.close().await;
     server.stop().await;
 }
 
@@ -88,7 +115,7 @@ async fn a_recording_ends_at_its_greatest_size_and_the_session_does_not() {
 
 #[tokio::test]
 async fn a_server_that_cannot_record_does_not_start() {
-    let folder = tempfile::TempDir::new().unwrap();
+    let folder = TempDir::new().unwrap();
     std::fs::write(folder.path().join("file"), "").unwrap();
     let config = folder.path().join("config.yaml");
     std::fs::write(&config, "stateDir: state\nssh: {listen: 127.0.0.1:0}\nrecording: {dir: file/below}\n")
