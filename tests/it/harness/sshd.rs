@@ -72,6 +72,9 @@ impl Sshd {
         let fixed = [
             "AuthorizedKeysFile=/oracle/authorized_keys",
             "ListenAddress=127.0.0.1",
+            // On the machine's own network its forwards would get a port that is free by IPv6, and do without IPv4 where
+            // another test has the same one.
+            "AddressFamily=inet",
             "StrictModes=no",
             "AcceptEnv=LANG LC_* COLORTERM FOO",
             "Subsystem=sftp /usr/lib/openssh/sftp-server",
