@@ -296,8 +296,8 @@ impl App {
         let services = watch::Sender::new(Arc::new(services));
         let listener = handed_over.map_or_else(|| Listener::bind(listen), Listener::adopt);
         let listener = listener.with_context(|| format!("failed to listen on `{listen}`"))?;
-        let listening = Listening::of(&listener, fingerprints)?;
         let observed = Observed::start(&config.metrics, &shared.metrics, &shared.condition).await?;
+        let listening = Listening::of(&listener, fingerprints)?;
         shared.stock(stocks);
         Ok(Self {
             listener,

@@ -66,9 +66,6 @@ impl Collector {
         }
         let mut body = vec![0; length];
         reader.read_exact(&mut body).unwrap();
-        let mut writer = tcp;
-        let answer = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
-        writer.write_all(answer.as_bytes()).unwrap();
         let body: Value = serde_json::from_slice(&body).unwrap();
         for of_resource in list(&body, "resourceSpans") {
             self.resources.lock().unwrap().push(of_resource["resource"].clone());
@@ -77,6 +74,10 @@ impl Collector {
                 self.spans.lock().unwrap().extend(spans.iter().map(Span::read));
             }
         }
+        // Whoever hears it may end.
+        let mut writer = tcp;
+        let answer = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
+        writer.write_all(answer.as_bytes()).unwrap();
     }
 
     /// All spans, once there is a `connection` of each of so many traces.

@@ -88,7 +88,7 @@ pub(crate) async fn a_child_in_the_background_does_not_hold_the_session(bench: A
 
     let ended = run(&container, &shell("sleep 100 & echo hi"), b"").await;
 
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     assert_eq!((ended.stdout().as_str(), ended.code()), ("hi\n", 0));
     container.remove().await.expect("a removal");
 }

@@ -64,7 +64,7 @@ impl Setting {
         self.registry.forget().await;
     }
 
-    /// Why there is no image, told within a second.
+    /// Why there is no image, told before a helper that says nothing would be given up.
     async fn refusal(&self) -> String {
         let bench = self.bench();
         // The engine's version is asked for, once.
@@ -72,7 +72,7 @@ impl Setting {
         let began = Instant::now();
         let failure = bench.try_launch().await.expect_err("no image");
         let EngineError::PullFailed { reason, .. } = failure.error else { panic!("{failure:?}") };
-        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
         assert!(!reason.contains(PASSWORD), "{reason}");
         reason
     }

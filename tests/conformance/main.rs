@@ -14,6 +14,8 @@ mod harness;
 mod launches;
 mod logins;
 mod measured;
+#[path = "../it/harness/ports.rs"]
+mod ports;
 mod proxy;
 mod pulls;
 mod registry;

@@ -9,11 +9,12 @@ use bollard::query_parameters::{
 };
 use futures::TryStreamExt as _;
 use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
 use crate::harness::{DEADLINE, config};
+use crate::ports::free_port;
 
 pub(crate) const USERNAME: &str = "joe";
 /// Question marks end up as `/` or `_` in base64, depending on its kind.
@@ -55,9 +56,7 @@ impl Registry {
 
     async fn with_settings(settings: &str, pusher: DockerCredentials) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let free = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = free.local_addr().expect("an address").to_string();
-        drop(free);
+        let address = format!("127.0.0.1:{}", free_port());
         let settings = format!(
             "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: {address}}}\n{settings}",
             folder.path().join("data").display()

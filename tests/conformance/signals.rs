@@ -9,8 +9,8 @@ use tokio::time::timeout;
 
 use crate::harness::{Bench, DEADLINE, Running, run, shell};
 
-/// What G1 allows, and as much again for a machine that builds something else at the same time.
-const IN_TIME: Duration = Duration::from_millis(400);
+/// Ten times what G1 allows, for a machine that builds something else at the same time.
+const IN_TIME: Duration = Duration::from_secs(2);
 
 /// G1
 pub(crate) async fn a_trap_gets_its_signal_in_time(bench: Arc<Bench>) {

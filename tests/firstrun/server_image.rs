@@ -127,7 +127,9 @@ fn compose_brings_a_development_server_up_and_takes_it_down() {
     };
     poll("a login", login);
     let server: Vec<String> = listed(&["ps", "--quiet", "server"]);
-    assert_eq!(guests_of(&server[0], "/var/lib/coracle/state/instance-id"), "");
+    poll("the guest's end", || {
+        guests_of(&server[0], "/var/lib/coracle/state/instance-id").is_empty().then_some(())
+    });
     assert_succeeds(&compose(&["down", "--volumes", "--timeout", "60"]));
     let left: Vec<String> = listed(&["ps", "--quiet", "--all"]);
     assert!(left.is_empty(), "{left:?}");

@@ -138,7 +138,7 @@ async fn one_that_does_not_read_holds_few_descriptors_and_no_other_up() {
         let mut process = within(5, "a program elsewhere", exec(&other, program())).await.unwrap();
         assert_eq!(within(5, "its output", output_of(&mut process)).await, b"done");
         within(5, "its exit", process.control.wait()).await.unwrap();
-        assert!(begun.elapsed() < Duration::from_secs(1), "it took {:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(4), "it took {:?}", begun.elapsed());
     }
 
     let asked = guest.count_asked();
@@ -157,10 +157,10 @@ async fn programs_that_nobody_waits_for_any_more_count_until_they_are_answered_f
     let stage = Stage::new();
     let (init, mut guest) = stage.greeted().await;
     for _ in 0..STARTS_UNANSWERED_MAX {
-        let begun = tokio::time::timeout(Duration::from_millis(50), exec(&init, program())).await;
+        let begun = tokio::time::timeout(Duration::from_millis(300), exec(&init, program())).await;
         assert!(begun.is_err(), "nobody answered");
     }
-    let one_more = tokio::time::timeout(Duration::from_millis(50), exec(&init, program())).await;
+    let one_more = tokio::time::timeout(Duration::from_millis(300), exec(&init, program())).await;
     assert!(one_more.is_err() && guest.count_asked() == STARTS_UNANSWERED_MAX);
 
     for process in 1..=u32::try_from(STARTS_UNANSWERED_MAX).unwrap() {

@@ -200,7 +200,7 @@ async fn what_crosses_on_its_way_is_nobodys_fault() {
 
     // Whoever wanted to call has gone, and so has whoever wanted to listen, before there was an answer.
     let (dial, agent) = (somewhere(), ListenSpec::Agent);
-    let late = Duration::from_millis(100);
+    let late = Duration::from_secs(1);
     assert!(tokio::time::timeout(late, init.dial(&dial)).await.is_err());
     let call = block_in_place(|| guest.until(dialled));
     assert_eq!(block_in_place(|| guest.until(ended)), (true, call));
@@ -231,7 +231,7 @@ async fn who_waits_is_taken_in_also_when_nobody_waits_for_them_for_a_while() {
     let (init, mut guest) = Stage::new().greeted().await;
     let mut listener = listener(&init, &mut guest).await;
     guest.say(&KNOCK);
-    let late = Duration::from_millis(100);
+    let late = Duration::from_secs(1);
     assert!(tokio::time::timeout(late, listener.accept()).await.is_err());
     let gone = block_in_place(|| guest.until(asked_to_accept));
 

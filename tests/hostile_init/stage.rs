@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::guest::Guest;
 
 /// How long the server's threads may be held up on a machine that does other things as well.
-const STALL_MAX: Duration = Duration::from_millis(1500);
+const STALL_MAX: Duration = Duration::from_secs(4);
 
 /// Rooms to meet guests in.
 pub(crate) struct Stage {

@@ -61,7 +61,7 @@ async fn a_silent_stranger_does_not_keep_the_true_one_waiting() {
     guest.greet(token);
 
     assert_eq!(guest.welcome(), Some(token));
-    assert!(begun.elapsed() < Duration::from_secs(2), "it took {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(4), "it took {:?}", begun.elapsed());
     within(5, "the init", meeting).await.unwrap().unwrap();
 }
 

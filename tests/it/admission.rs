@@ -49,7 +49,7 @@ async fn six_hundred_half_open_connections_from_one_address_keep_nobody_else_out
     let login = python(&server, "login_time.py", &["127.0.0.3"]).output().await;
 
     let seconds: f64 = login.assert_success().stdout().trim().parse().unwrap();
-    assert!(seconds < 1.0, "the login took {seconds} s");
+    assert!(seconds < 5.0, "the login took {seconds} s");
     let kept = open();
     assert!((100..=300).contains(&kept), "{kept} are kept");
     let refusals = server.log.lines().iter().filter(|line| line.contains("refused: too many")).count();
@@ -111,14 +111,14 @@ fn shows_refusal(output: &Output) -> bool {
 async fn who_guesses_is_banned_for_a_while_and_nobody_else() {
     let server = TestServer::builder()
         .image(TINY)
-        .ssh("penalties: {authFailure: 3s, min: 8s, max: 10s, exempt: []}")
+        .ssh("penalties: {authFailure: 6s, min: 10s, max: 12s, exempt: []}")
         .start()
         .await;
 
     let judged = python(&server, "guesses.py", &["127.0.0.2", "10"]).output().await;
 
     let judged: u32 = judged.assert_success().stdout().trim().parse().unwrap();
-    assert!((3..10).contains(&judged), "{judged} guesses were judged");
+    assert!((2..10).contains(&judged), "{judged} guesses were judged");
     let refused = ssh_from(&server, "127.0.0.2", "true").arg("-v").output().await;
     assert!(shows_refusal(&refused), "{}", refused.report());
     ssh_from(&server, "127.0.0.3", "true").output().await.assert_success();
@@ -133,7 +133,7 @@ async fn who_guesses_is_banned_for_a_while_and_nobody_else() {
 #[tokio::test]
 async fn who_only_knocks_or_never_comes_to_the_point_is_banned_too() {
     let penalties = "penalties: {noAuth: 3s, graceExceeded: 1m, min: 8s, exempt: [127.0.0.4]}";
-    let server = TestServer::builder().image(TINY).ssh("loginGraceTime: 2s").ssh(penalties).start().await;
+    let server = TestServer::builder().image(TINY).ssh("loginGraceTime: 6s").ssh(penalties).start().await;
     let banned = async |source: &'static str| {
         shows_refusal(&ssh_from(&server, source, "true").arg("-v").output().await)
     };
@@ -179,7 +179,7 @@ async fn behind_a_trusted_proxy_the_client_has_its_own_address_everywhere() {
             docker(&["inspect", "-f", "{{index .Config.Labels \"coracle.client\"}}", &container]).await;
         assert!(labels.starts_with("192.0.2.7"), "{labels}");
         client.end().await.assert_success();
-        server.assert_all_gone_within(Duration::from_secs(5)).await;
+        server.assert_all_gone_within(PATIENCE).await;
     }
     let logged_in = server.log.lines().into_iter().filter(|line| line.contains(r#""message":"logged in""#));
     assert_eq!(logged_in.filter(|line| line.contains(r#""client":"192.0.2.7:51210""#)).count(), 2);

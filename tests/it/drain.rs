@@ -8,6 +8,9 @@ use crate::harness::{
     Fault, FaultProxy, GUEST, Running, TINY, TestServer, call, docker, poll_until, try_docker,
 };
 
+/// For an end on a busy machine; the server gives up long before.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 async fn server_with(grace: &str) -> TestServer {
     TestServer::builder().image(TINY).section(&format!("shutdown: {{grace: {grace}}}")).start().await
 }
@@ -32,12 +35,11 @@ async fn ten_sessions_are_cut_with_a_line_when_the_grace_is_over() {
     server.terminate();
 
     for mut client in clients {
-        poll_until("the session's end", Duration::from_secs(8), async || client.has_ended().then_some(()))
-            .await;
+        poll_until("the session's end", PATIENCE, async || client.has_ended().then_some(())).await;
         assert!(asked.elapsed() >= Duration::from_secs(3), "cut after {:?}", asked.elapsed());
         client.end().await.assert_told("the server is shutting down");
     }
-    server.assert_ends_within(Duration::from_secs(15)).await;
+    server.assert_ends_within(PATIENCE).await;
 }
 
 /// L7: with status 0, or its manager would start it again; what is left is the next start's.
@@ -60,7 +62,7 @@ async fn a_server_whose_engine_removes_nothing_ends_all_the_same_and_says_so() {
     assert_eq!(server.containers().await.len(), 1);
     engine.mend();
     server.start_again().await;
-    server.assert_all_gone_within(Duration::from_secs(15)).await;
+    server.assert_all_gone_within(PATIENCE).await;
     server.stop().await;
 }
 
@@ -71,15 +73,13 @@ async fn a_program_that_ends_within_the_grace_is_not_cut_and_nobody_waits_longer
     let clients = sessions(&server, 3, "cat; exit 7").await;
 
     server.terminate();
-    poll_until("the drain", Duration::from_secs(5), async || {
-        server.log.text().contains("shutting down").then_some(())
-    })
-    .await;
+    poll_until("the drain", PATIENCE, async || server.log.text().contains("shutting down").then_some(()))
+        .await;
 
     for client in clients {
         client.end().await.assert_code(7).assert_stdout("started\n");
     }
-    server.assert_ends_within(Duration::from_secs(15)).await;
+    server.assert_ends_within(PATIENCE).await;
 }
 
 /// L7
@@ -92,7 +92,7 @@ async fn nobody_comes_in_during_a_drain() {
     client.wait_for("started").await;
 
     server.terminate();
-    poll_until("new connections are refused", Duration::from_secs(5), async || {
+    poll_until("new connections are refused", PATIENCE, async || {
         tokio::net::TcpStream::connect(server.address).await.is_err().then_some(())
     })
     .await;
@@ -101,7 +101,7 @@ async fn nobody_comes_in_during_a_drain() {
     assert_ne!(channel.code(), 0, "{}", channel.report());
     assert_eq!(server.containers().await.len(), 1);
     client.end().await.assert_success();
-    server.assert_ends_within(Duration::from_secs(15)).await;
+    server.assert_ends_within(PATIENCE).await;
 }
 
 /// L7
@@ -117,7 +117,7 @@ async fn a_person_at_a_terminal_is_told_that_the_server_goes_down() {
     client.wait_for_error("the server is shutting down").await;
     client.write(b"\x04").await;
     client.end().await.assert_success();
-    server.assert_ends_within(Duration::from_secs(15)).await;
+    server.assert_ends_within(PATIENCE).await;
 }
 
 /// L7
@@ -126,19 +126,16 @@ async fn a_second_signal_cuts_at_once() {
     let mut server = server_with("600s").await;
     let clients = sessions(&server, 3, "sleep 600").await;
     server.terminate();
-    poll_until("the drain", Duration::from_secs(5), async || {
-        server.log.text().contains("shutting down").then_some(())
-    })
-    .await;
+    poll_until("the drain", PATIENCE, async || server.log.text().contains("shutting down").then_some(()))
+        .await;
 
     server.terminate();
 
     for mut client in clients {
-        poll_until("the session's end", Duration::from_secs(5), async || client.has_ended().then_some(()))
-            .await;
+        poll_until("the session's end", PATIENCE, async || client.has_ended().then_some(())).await;
         client.end().await.assert_told("the server is shutting down");
     }
-    server.assert_ends_within(Duration::from_secs(10)).await;
+    server.assert_ends_within(PATIENCE).await;
 }
 
 /// L7: who has not logged in yet does not hold the end up, and neither does who logged in and runs nothing.
@@ -151,7 +148,7 @@ async fn an_idle_connection_does_not_hold_the_end_up() {
 
     server.terminate();
 
-    server.assert_ends_within(Duration::from_secs(10)).await;
+    server.assert_ends_within(PATIENCE).await;
     drop((master, half_open));
 }
 
@@ -178,7 +175,7 @@ async fn a_killed_server_reaps_its_own_leftovers_and_nobody_elses_when_it_starts
 
     server.start_again().await;
 
-    server.assert_all_gone_within(Duration::from_secs(15)).await;
+    server.assert_all_gone_within(PATIENCE).await;
     let running = try_docker(&["inspect", "-f", "{{.State.Running}}", &stranger]).await;
     docker(&["rm", "-f", &stranger]).await;
     assert_eq!(running.as_deref(), Ok("true"));

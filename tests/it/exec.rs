@@ -57,7 +57,7 @@ on_both!(
         }
 
         let median = percentile(&delays, 50);
-        assert!(median < Duration::from_millis(100), "from the program's end to the client's: {delays:?}");
+        assert!(median < Duration::from_millis(300), "from the program's end to the client's: {delays:?}");
         master.close().await;
     }
 );
@@ -149,7 +149,7 @@ async fn a_child_in_the_background_does_not_hold_the_session() {
     let output = server.ssh(&["sleep 100 & echo hi"]).arg("-n").output().await;
 
     output.assert_success().assert_stdout("hi\n");
-    assert!(output.wall < Duration::from_secs(3), "{}", output.report());
+    assert!(output.wall < Duration::from_secs(20), "{}", output.report());
     server.stop().await;
 }
 
@@ -160,7 +160,7 @@ on_both!(
         let up = target.ssh(&["head -1"]).piped("yes | {}").output().await;
 
         up.assert_success().assert_stdout("y\n");
-        assert!(up.wall < Duration::from_secs(5), "{}", up.report());
+        assert!(up.wall < Duration::from_secs(25), "{}", up.report());
     }
 );
 
@@ -172,7 +172,7 @@ on_both!(
         let down = target.ssh(&["yes | head -1000000"]).piped("{} | head -2000").output().await;
 
         down.assert_stdout(&"y\n".repeat(2000));
-        assert!(down.wall < Duration::from_secs(10), "{:?}", down.wall);
+        assert!(down.wall < Duration::from_secs(25), "{:?}", down.wall);
     }
 );
 

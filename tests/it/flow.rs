@@ -186,7 +186,7 @@ on_both!(
         terminal.keys(&["C-c"]).await;
         terminal.wait_until("the prompt", |screen| screen.trim_end().ends_with("PROMPT>")).await;
 
-        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
         terminal.enter("exit 0").await;
         terminal.wait_for("[status 0]").await;
     }

@@ -92,7 +92,7 @@ on_both!(forwarding
 /// With the programs that people have: one of the two owns what the other one asks for.
 async fn real_x_clients_work(target: &Target) {
     let display = Display::start(target, "display").await;
-    let script = "xauth list $DISPLAY | wc -l; echo words | xclip -i -loops 1 > /dev/null 2>&1; xclip -o";
+    let script = "xauth list $DISPLAY | wc -l; echo words | xclip -i -loops 1 > /dev/null 2>&1; until xclip -o 2>/dev/null; do sleep 0.1; done";
 
     let output = display.before(target.ssh(&[script]).arg("-Y")).output().await;
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::harness::{HookService, Output, Reply, TINY, TestServer, docker, poll_until};
 
 /// From the client's start until it knows: no answer that is wrong is asked for again.
-const QUICK: Duration = Duration::from_secs(3);
+const QUICK: Duration = Duration::from_secs(15);
 
 /// For a line to get into the log, or a client to end.
 const SOON: Duration = Duration::from_secs(10);
@@ -180,11 +180,11 @@ async fn the_answer_lies_over_the_users_own_profile() {
 #[tokio::test]
 async fn a_hook_may_give_a_container_that_stays() {
     let service = gives(json!({"docker": {"config": {
-        "mode": "persistent", "persistent": {"idleTimeout": "2s"}}}}))
+        "mode": "persistent", "persistent": {"idleTimeout": "1h"}}}}))
     .await;
     service.says(
         "/config",
-        json!({"config": {"docker": {"config": {"mode": "persistent", "persistent": {"idleTimeout": "2s"}}}},
+        json!({"config": {"docker": {"config": {"mode": "persistent", "persistent": {"idleTimeout": "1h"}}}},
                "files": {"/root/from-hook": {"value": "eA=="}}}),
     );
     let server = serve(&service, "", &[]).await;
@@ -193,6 +193,9 @@ async fn a_hook_may_give_a_container_that_stays() {
     let later = run(&server, "ls /root/mine /root/from-hook").await;
 
     later.assert_success().assert_stdout("/root/from-hook\n/root/mine\n");
+    for container in server.containers().await {
+        docker(&["rm", "-fv", &container]).await;
+    }
     server.stop().await;
 }
 

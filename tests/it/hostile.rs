@@ -162,7 +162,7 @@ async fn who_does_not_log_in_is_cut_at_the_login_grace_time() {
         ("a byte a second", dripped),
         ("after NEWKEYS", after_keys),
     ] {
-        assert!((3000..6000).contains(&took.as_millis()), "{what}: closed after {took:?}");
+        assert!((3000..15_000).contains(&took.as_millis()), "{what}: closed after {took:?}");
     }
     server.stop().await;
 }

@@ -69,16 +69,15 @@ async fn auto_takes_the_init_on_an_engine_elsewhere() {
 
 #[tokio::test]
 async fn auto_takes_the_init_with_a_root_that_cannot_be_written() {
-    for (server, _wire) in [
-        (
-            TestServer::builder().docker_config("launcher: auto").section("sandbox: strict").start().await,
-            None,
-        ),
-        {
+    // One after the other: whoever waits for its turn to be alone comes between two.
+    for is_far in [false, true] {
+        let (server, _wire) = if is_far {
             let (server, wire) = serve_from_afar("auto", "host: {readonlyRootfs: true}").await;
             (server, Some(wire))
-        },
-    ] {
+        } else {
+            let server = TestServer::builder().docker_config("launcher: auto").section("sandbox: strict");
+            (server.start().await, None)
+        };
         let output = server.ssh(&["echo x > /here; echo y > /dev/stdout"]).output().await;
 
         assert!(output.stdout() == "y\n" && output.stderr().contains("ead-only"), "{}", output.report());

@@ -85,7 +85,7 @@ async fn a_clean_exit_leaves_nothing_within_two_seconds() {
 /// L5
 #[tokio::test]
 async fn a_killed_client_leaves_nothing_within_five_seconds() {
-    let server = TestServer::start().await;
+    let server = TestServer::builder().alone().start().await;
     let mut client = server.ssh(&["echo started; sleep 600"]).spawn();
     client.wait_for("started").await;
 
@@ -98,7 +98,7 @@ async fn a_killed_client_leaves_nothing_within_five_seconds() {
 /// L5
 #[tokio::test]
 async fn a_tcp_reset_leaves_nothing_within_five_seconds() {
-    let server = TestServer::start().await;
+    let server = TestServer::builder().alone().start().await;
     let proxy = TcpProxy::to(server.address).await;
     let mut client = server.through(proxy.address).ssh(&["echo started; sleep 600"]).spawn();
     client.wait_for("started").await;
@@ -201,7 +201,7 @@ async fn many_connections_at_once_and_in_a_row_all_succeed_and_leave_nothing() {
 /// L1, L4: a program of a closed channel must not outlive its connection either.
 #[tokio::test]
 async fn a_program_that_ignores_its_hangup_goes_with_the_container() {
-    let server = TestServer::start().await;
+    let server = TestServer::builder().alone().start().await;
     let mut client = server.ssh(&["trap '' HUP TERM INT; echo started; while :; do sleep 1; done"]).spawn();
     client.wait_for("started").await;
     let container = server.the_container().await;

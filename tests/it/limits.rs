@@ -42,27 +42,27 @@ async fn a_connection_ends_at_its_lifetime_with_a_warning_before() {
     client.wait_for_error("may last 4s").await;
 
     let ended = begun.elapsed();
-    assert!((4000..6500).contains(&ended.as_millis()), "{ended:?}");
+    assert!((4000..20_000).contains(&ended.as_millis()), "{ended:?}");
     client.end().await.assert_code(255);
-    server.assert_all_gone_within(Duration::from_secs(3)).await;
+    server.assert_all_gone_within(Duration::from_secs(20)).await;
     server.stop().await;
 }
 
 /// L13: with a terminal, so that the warning itself must not count as something that happened.
 #[tokio::test]
 async fn an_idle_connection_is_warned_and_then_ended() {
-    let server = server_with("idleTimeout: 5s").await;
+    let server = server_with("idleTimeout: 12s").await;
     let mut client = server.ssh(&["echo started; sleep 600"]).arg("-tt").spawn();
     client.wait_for("started").await;
     let begun = Instant::now();
 
     client.wait_for_error("nothing has happened for long").await;
-    client.wait_for_error("nothing happened for 5s").await;
+    client.wait_for_error("nothing happened for 12s").await;
 
     let ended = begun.elapsed();
-    assert!((4500..7500).contains(&ended.as_millis()), "{ended:?}");
+    assert!((9000..17_000).contains(&ended.as_millis()), "{ended:?}");
     client.end().await.assert_code(255);
-    server.assert_all_gone_within(Duration::from_secs(3)).await;
+    server.assert_all_gone_within(Duration::from_secs(20)).await;
     server.stop().await;
 }
 
@@ -80,11 +80,11 @@ async fn a_script_that_is_idle_reads_one_line() {
 /// L13: the other side of the same coin.
 #[tokio::test]
 async fn a_connection_with_output_or_input_now_and_then_is_not_idle() {
-    let server = server_with("idleTimeout: 4s").await;
+    let server = server_with("idleTimeout: 10s").await;
 
-    let talks = server.ssh(&["for i in 1 2 3 4 5 6; do sleep 1; echo $i; done"]).output();
+    let talks = server.ssh(&["for i in 1 2 3 4 5 6; do sleep 2; echo $i; done"]).output();
     let listens =
-        server.ssh(&["cat > /dev/null; echo end"]).piped("for i in 1 2 3 4 5 6; do sleep 1; echo; done | {}");
+        server.ssh(&["cat > /dev/null; echo end"]).piped("for i in 1 2 3 4 5 6; do sleep 2; echo; done | {}");
     let (talks, listens) = tokio::join!(talks, listens.output());
 
     talks.assert_success().assert_stdout("1\n2\n3\n4\n5\n6\n");
@@ -105,11 +105,11 @@ async fn a_container_too_many_is_refused_until_one_is_gone() {
     server.ssh(&["true"]).output().await.assert_told("as many containers as this server allows");
 
     clients.pop().unwrap().end().await.assert_success();
-    poll_until("room for one", Duration::from_secs(5), async || {
+    poll_until("room for one", Duration::from_secs(20), async || {
         (server.containers().await.len() == 1).then_some(())
     })
     .await;
-    poll_until("a place", Duration::from_secs(5), async || {
+    poll_until("a place", Duration::from_secs(20), async || {
         (server.ssh(&["true"]).output().await.code() == 0).then_some(())
     })
     .await;

@@ -70,6 +70,8 @@ async fn a_session_is_counted_from_its_connection_to_its_containers_removal() {
     output.assert_code(3);
 
     wait_for(&server, r#"coracle_container_removals_total{result="ok"}"#, "1").await;
+    // The last to change.
+    wait_for(&server, r#"coracle_connections_ended_total{stage="logged-in"}"#, "1").await;
     let samples = samples(&server).await;
     for (name, value) in [
         ("coracle_connections_accepted_total", "1"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::harness::{TestServer, docker, poll_until, python};
 
 /// How long a container may be on its way out.
-const REMOVAL: Duration = Duration::from_secs(5);
+const REMOVAL: Duration = Duration::from_secs(20);
 
 async fn serve(mode: &str, idle_timeout: &str) -> TestServer {
     TestServer::builder()
@@ -93,7 +93,7 @@ async fn a_session_whose_container_is_removed_ends_and_the_next_gets_another() {
 
 #[tokio::test]
 async fn files_survive_a_disconnect_until_nobody_has_come_for_a_while() {
-    let server = serve("persistent", "3s").await;
+    let server = serve("persistent", "10s").await;
 
     server.ssh(&["echo kept > /tmp/file"]).output().await.assert_success();
     server.ssh(&["cat /tmp/file"]).output().await.assert_success().assert_stdout("kept\n");
@@ -101,9 +101,9 @@ async fn files_survive_a_disconnect_until_nobody_has_come_for_a_while() {
     let labels = docker(&["inspect", "-f", "{{json .Config.Labels}}", &container]).await;
 
     assert!(labels.contains(r#""coracle.mode":"persistent""#), "{labels}");
-    server.assert_all_gone_within(Duration::from_secs(10)).await;
+    server.assert_all_gone_within(Duration::from_secs(40)).await;
     server.ssh(&["test -e /tmp/file"]).output().await.assert_code(1);
-    server.assert_all_gone_within(Duration::from_secs(10)).await;
+    server.assert_all_gone_within(Duration::from_secs(40)).await;
     server.stop().await;
 }
 

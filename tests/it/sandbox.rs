@@ -92,7 +92,7 @@ async fn a_fork_bomb_stays_in_its_container_and_its_connection_answers() {
     server.ssh(&["echo another"]).output().await.assert_success().assert_stdout("another\n");
     // Whether the engine's own helper still finds room is a matter of luck; an answer there has to be.
     let full = master.ssh(&["echo answered"]).output().await;
-    assert!([0, 126, 255].contains(&full.code()) && full.wall < Duration::from_secs(10), "{}", full.report());
+    assert!([0, 126, 255].contains(&full.code()) && full.wall < Duration::from_secs(25), "{}", full.report());
     client.write(b"\n").await;
     client.wait_for("freed").await;
     client.end().await.assert_success();
@@ -144,7 +144,7 @@ async fn root_in_a_default_container_can_do_what_root_is_for() {
         "mkdir /srv/d && chown root:tty /srv/d && chmod 2755 /srv/d && test -g /srv/d",
         "useradd -m bob && su - bob -c 'echo hi > ~/f && cat ~/f'",
         "mkdir -p /srv/t && tar -C / -cf - etc | tar -C /srv/t -xpf - && rsync -a /srv/t/ /srv/u/",
-        "setsid su coracle -c 'sleep 50' & sleep 0.5; pkill -u coracle sleep",
+        "setsid su coracle -c 'sleep 50' & for i in $(seq 100); do pkill -u coracle sleep && exit 0; sleep 0.1; done; exit 1",
     ] {
         server.ssh(&[command]).output().await.assert_success();
     }
@@ -165,7 +165,7 @@ async fn root_in_a_default_container_can_install_packages() {
         echo 'deb [trusted=yes] file:/srv/r ./' > /etc/apt/sources.list; \
         apt-get -q update; apt-get -qy install hi; test -g /srv/shared; apt-get -qy remove hi";
 
-    server.ssh(&[repository]).output().await.assert_success();
+    server.ssh(&[repository]).timeout(Duration::from_mins(3)).output().await.assert_success();
 
     server.stop().await;
 }

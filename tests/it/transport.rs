@@ -1,5 +1,7 @@
 //! The protocol beneath: replies, odd messages, key exchange again (T).
 
+use std::time::Duration;
+
 use crate::harness::{MIB, Sshd, Target, TestServer, noise, python, resident_bytes, scaled};
 
 on_both!(
@@ -48,7 +50,11 @@ async fn a_flood_of_odd_messages_leaves_memory_as_it_was() {
     server.ssh(&["true"]).output().await.assert_success();
     let before = resident_bytes(server.pid());
 
-    python(&server, "odd_messages.py", &["flood"]).output().await.assert_success();
+    python(&server, "odd_messages.py", &["flood"])
+        .timeout(Duration::from_mins(5))
+        .output()
+        .await
+        .assert_success();
 
     let grown = resident_bytes(server.pid()).saturating_sub(before);
     assert!(grown < 24 * MIB, "the server grew by {grown} bytes");

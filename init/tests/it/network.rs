@@ -15,7 +15,8 @@ pub(crate) fn of_its_own() {
     holder.args(["--net", "sh", "-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut holder = holder.spawn().unwrap();
     let mut said = [0; 3];
-    holder.stdout.as_mut().unwrap().read_exact(&mut said).expect("root, and ip of iproute2");
+    // It takes root, and ip of iproute2.
+    holder.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
     let network = File::open(format!("/proc/{}/ns/net", holder.id())).unwrap();
     // Of this thread, and of the threads and processes that it begins.
     move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();

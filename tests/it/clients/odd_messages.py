@@ -22,7 +22,7 @@ def count_refusal(_connection, _kind, _packet_id, _packet):
 async def command_works(connection):
     channel = await raw.open_session(connection)
     channel.request("exec", raw.string(b"echo ok"))
-    await channel.closed(20)
+    await channel.closed(120)
     if channel.output != b"ok\n":
         sys.exit(f"a later command printed {channel.output!r}, {channel.errors!r}")
 
@@ -33,7 +33,7 @@ async def two_execs(connection):
     channel.request("exec", raw.string(b"echo second"))
     channel.request("shell")
     channel.request("subsystem", raw.string(b"sftp"))
-    await channel.closed(20)
+    await channel.closed(120)
     kinds = [kind for kind in channel.messages if kind in (raw.SUCCESS, raw.FAILURE)]
     if kinds != [raw.SUCCESS, raw.FAILURE, raw.FAILURE, raw.FAILURE]:
         sys.exit(f"replies {kinds}")

@@ -27,11 +27,11 @@ RUNNING = {
 
 
 async def count(channel, name, send):
-    """Waits a second for one reply, and then a little for one too many."""
+    """Waits for one reply, and then a little for one too many."""
     before = channel.replies()
     send()
     try:
-        await channel.wait(lambda: channel.replies() > before, 1)
+        await channel.wait(lambda: channel.replies() > before, 20)
     except asyncio.TimeoutError:
         pass
     await asyncio.sleep(0.1)
@@ -59,7 +59,11 @@ async def main():
         channel.request("pty-req", *PTY)
         channel.request("env", raw.string(b"FOO"), raw.string(b"bar"))
         channel.request("exec", raw.string(b"sleep 1"))
-        await asyncio.sleep(1)
+        try:
+            await channel.wait(lambda: channel.replies() >= 3, 20)
+        except asyncio.TimeoutError:
+            pass
+        await asyncio.sleep(0.1)
         print(f"three pipelined: {channel.replies() / 3:g}")
 
 

@@ -22,10 +22,12 @@ impl Agent {
         let (socket, key) = (target.path(&format!("{key}.agent")), target.path(key));
         keygen(&key);
         let running = target.program("ssh-agent").args(["-D", "-a"]).arg(&socket).spawn();
-        poll_until("the agent's socket", Duration::from_secs(10), async || socket.exists().then_some(()))
-            .await;
         let add = target.program("ssh-add").env("SSH_AUTH_SOCK", &socket).arg("-q").arg(&key);
-        add.output().await.assert_success();
+        // The socket's file is there before anybody listens.
+        poll_until("the agent", Duration::from_secs(40), async || {
+            (add.clone().output().await.code() == 0).then_some(())
+        })
+        .await;
         Self { socket, key, _running: running }
     }
 

@@ -11,6 +11,7 @@ use super::docker::{docker, docker_blocking};
 use super::poll_until;
 use super::ports::free_port;
 use super::target::Log;
+use super::turn::Turn;
 
 /// `tester` with the password `correct`.
 const HTPASSWD: &str = "tester:$2y$05$Zi3mUMehAUYnHmyoMc6Utu8XiHNqWZAcxHuOORQEkyn5A8vA8R9yG\n";
@@ -36,6 +37,8 @@ impl Registry {
     }
 
     async fn start_with(extra: &str) -> Self {
+        // Not beside somebody who measures milliseconds.
+        let _turn = Turn::shared().await;
         let folder = TempDir::with_prefix("coracle-it-registry-").expect("a temporary folder");
         let host = format!("127.0.0.1:{}", free_port());
         let htpasswd = folder.path().join("htpasswd");
@@ -70,6 +73,7 @@ impl Registry {
 
     /// Pushes `image` as `name` (with a tag) and gives the full reference; the engine keeps a copy under it.
     pub(crate) async fn push(&mut self, image: &str, name: &str) -> String {
+        let _turn = Turn::shared().await;
         let reference = self.reference(name);
         docker(&["tag", image, &reference]).await;
         self.tags.push(reference.clone());

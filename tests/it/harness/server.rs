@@ -19,8 +19,8 @@ use super::{GUEST, poll_until, read};
 
 /// SIGTERM to exit; sessions that still run are cut within it.
 const STOP: Duration = Duration::from_secs(20);
-/// How long a container may still be on its way out after its client has left.
-const REMOVAL: Duration = Duration::from_secs(5);
+/// How long containers may still be on their way out after their clients have left: how soon they go is for tests of that.
+const REMOVAL: Duration = Duration::from_mins(1);
 
 /// What a server is to be started with.
 #[derive(Debug)]
@@ -39,6 +39,7 @@ pub(crate) struct Builder {
     authorized_keys: &'static str,
     descriptors_max: Option<u32>,
     alone: bool,
+    beside: bool,
     log: String,
     log_file: Option<String>,
     files: Vec<(String, String)>,
@@ -78,6 +79,7 @@ impl TestServer {
             descriptors_max: None,
             authorized_keys: "authorized_keys",
             alone: false,
+            beside: false,
             log: "{format: json, level: debug}".to_owned(),
             log_file: None,
             files: Vec::new(),
@@ -354,9 +356,19 @@ impl Builder {
         self
     }
 
+    /// The test has a server already, which stays for longer than this one.
+    pub(crate) fn beside(mut self, _other: &TestServer) -> Self {
+        self.beside = true;
+        self
+    }
+
     /// Starts the server and waits until it says that it listens.
     pub(crate) async fn start(self) -> TestServer {
-        let turn = if self.alone { Turn::alone().await } else { Turn::shared().await };
+        let turn = match (self.beside, self.alone) {
+            (true, _) => Turn::Within,
+            (false, true) => Turn::alone().await,
+            (false, false) => Turn::shared().await,
+        };
         let folder = TempDir::with_prefix("coracle-it-").expect("a temporary folder");
         let keys = Keys::generate(folder.path());
         let mut yaml = self.yaml(folder.path());

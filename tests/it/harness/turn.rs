@@ -10,6 +10,8 @@ static MACHINE: RwLock<()> = RwLock::const_new(());
 pub(crate) enum Turn {
     Shared(RwLockReadGuard<'static, ()>),
     Alone(RwLockWriteGuard<'static, ()>),
+    /// Within the turn of the same test's other server.
+    Within,
 }
 
 impl Turn {

@@ -68,7 +68,8 @@ async fn two_servers_that_share_a_folder_leave_each_others_recordings_alone() {
     client.wait_for("ready").await;
 
     let shared = folder(&one).display().to_string();
-    let two = TestServer::builder().section(&format!("recording: {{dir: {shared:?}}}")).start().await;
+    let two = TestServer::builder().section(&format!("recording: {{dir: {shared:?}}}"));
+    let two = two.beside(&one).start().await;
     two.ssh(&["echo other"]).output().await.assert_success();
 
     client.close_stdin();
@@ -76,8 +77,8 @@ async fn two_servers_that_share_a_folder_leave_each_others_recordings_alone() {
     let all = recordings(&folder(&one), 2).await;
     assert_eq!(all.len(), 2);
     assert!(all.iter().all(|(sidecar, _)| sidecar["interrupted"] == false), "{all:?}");
-    one.stop().await;
     two.stop().await;
+    one.stop().await;
 }
 
 #[tokio::test]

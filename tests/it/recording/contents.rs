@@ -6,8 +6,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
-use super::{files, folder, is_anywhere, lines, mode, recording_server, recordings, the_recording};
-use crate::harness::{Terminal, TestServer, asciinema};
+use super::{PATIENCE, files, folder, is_anywhere, lines, mode, recording_server, recordings, the_recording};
+use crate::harness::{Terminal, TestServer, asciinema, poll_until};
 
 /// What an event of a stream has in it.
 fn bytes_of(event: &Value) -> Vec<u8> {
@@ -202,6 +202,12 @@ async fn only_whoever_runs_the_server_can_read_recordings() {
     let modes = |server: &TestServer| -> Vec<u32> {
         files(&folder(server)).iter().map(|name| mode(&folder(server).join(name))).collect()
     };
+    // They are begun beside the program.
+    poll_until("both files", PATIENCE, async || {
+        let names = files(&folder(&server));
+        (names.len() == 2 && !names.iter().any(|name| name.contains(".new"))).then_some(())
+    })
+    .await;
     assert_eq!(mode(&folder(&server)), 0o700);
     assert_eq!(modes(&server), [0o600, 0o600], "while it is written");
     client.close_stdin();
