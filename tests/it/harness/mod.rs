@@ -2,6 +2,7 @@
 
 mod agent;
 mod asking;
+mod builder;
 mod client;
 mod collector;
 mod compatibility;
@@ -32,6 +33,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use agent::Agent;
 pub(crate) use asking::{TOTP_SECRET_TEXT, password_hash, totp_code};
+pub(crate) use builder::launcher;
 pub(crate) use client::{Client, Output, Running};
 pub(crate) use collector::{Collector, Manner};
 pub(crate) use data::{noise, sha256, sha256_of_file};
@@ -48,7 +50,7 @@ pub(crate) use proxy_header::{announcing_proxy, connect_from};
 pub(crate) use python::{asciinema, python};
 pub(crate) use recipe::{Desk, Recipe};
 pub(crate) use registry::Registry;
-pub(crate) use server::{TestServer, launcher};
+pub(crate) use server::TestServer;
 pub(crate) use sshd::Sshd;
 pub(crate) use target::Target;
 pub(crate) use tcp_proxy::TcpProxy;

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::builder::Builder;
 use super::client::Client;
 use super::read;
-use super::server::Builder;
 use super::target::Target;
 
 /// One page. Its blocks have names: what follows the language in their first line, as in `yaml config.yaml`.
