@@ -46,10 +46,14 @@ async fn six_hundred_half_open_connections_from_one_address_keep_nobody_else_out
     let open = || held.iter().filter(|stream| !is_closed(stream)).count();
     poll_until("only so many are kept", PATIENCE, async || (open() <= 300).then_some(())).await;
 
-    let login = python(&server, "login_time.py", &["127.0.0.3"]).output().await;
+    let mut logins: Vec<f64> = Vec::new();
+    // A machine that is busy just then is not what is looked at.
+    while logins.len() < 3 && logins.iter().all(|seconds| *seconds >= 1.0) {
+        let login = python(&server, "login_time.py", &["127.0.0.3"]).output().await;
+        logins.push(login.assert_success().stdout().trim().parse().unwrap());
+    }
 
-    let seconds: f64 = login.assert_success().stdout().trim().parse().unwrap();
-    assert!(seconds < 5.0, "the login took {seconds} s");
+    assert!(logins.iter().any(|seconds| *seconds < 1.0), "the logins took {logins:?} s");
     let kept = open();
     assert!((100..=300).contains(&kept), "{kept} are kept");
     let refusals = server.log.lines().iter().filter(|line| line.contains("refused: too many")).count();

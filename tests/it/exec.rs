@@ -57,7 +57,7 @@ on_both!(
         }
 
         let median = percentile(&delays, 50);
-        assert!(median < Duration::from_millis(300), "from the program's end to the client's: {delays:?}");
+        assert!(median < Duration::from_millis(100), "from the program's end to the client's: {delays:?}");
         master.close().await;
     }
 );
@@ -146,10 +146,15 @@ on_both!(
 async fn a_child_in_the_background_does_not_hold_the_session() {
     let server = TestServer::builder().alone().start().await;
 
-    let output = server.ssh(&["sleep 100 & echo hi"]).arg("-n").output().await;
+    let mut walls = Vec::new();
+    // The engine itself takes two seconds; a machine that is busy just then is not what is looked at.
+    while walls.len() < 3 && walls.iter().all(|wall| *wall >= Duration::from_secs(3)) {
+        let output = server.ssh(&["sleep 100 & echo hi"]).arg("-n").output().await;
+        output.assert_success().assert_stdout("hi\n");
+        walls.push(output.wall);
+    }
 
-    output.assert_success().assert_stdout("hi\n");
-    assert!(output.wall < Duration::from_secs(20), "{}", output.report());
+    assert!(walls.iter().any(|wall| *wall < Duration::from_secs(3)), "{walls:?}");
     server.stop().await;
 }
 

@@ -178,15 +178,20 @@ on_both!(
     |target| {
         let terminal = Terminal::open(&target.ssh(&[]).arg("-tt").args(["-e", "none"])).await;
         terminal.wait_until("any prompt", |screen| screen.contains('$') || screen.contains('#')).await;
-        terminal.enter("PS1='PROMPT> '; cat /dev/zero | base64").await;
-        terminal.wait_until("the flood", |screen| screen.matches("AAAAAAAAAA").count() > 100).await;
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        let mut waits = Vec::new();
+        // A machine that is busy just then is not what is looked at.
+        while waits.len() < 3 && waits.iter().all(|wait| *wait >= Duration::from_secs(1)) {
+            terminal.enter("PS1='PROMPT> '; clear; cat /dev/zero | base64").await;
+            terminal.wait_until("the flood", |screen| screen.matches("AAAAAAAAAA").count() > 100).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
 
-        let start = Instant::now();
-        terminal.keys(&["C-c"]).await;
-        terminal.wait_until("the prompt", |screen| screen.trim_end().ends_with("PROMPT>")).await;
+            let start = Instant::now();
+            terminal.keys(&["C-c"]).await;
+            terminal.wait_until("the prompt", |screen| screen.trim_end().ends_with("PROMPT>")).await;
+            waits.push(start.elapsed());
+        }
 
-        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        assert!(waits.iter().any(|wait| *wait < Duration::from_secs(1)), "{waits:?}");
         terminal.enter("exit 0").await;
         terminal.wait_for("[status 0]").await;
     }

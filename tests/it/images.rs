@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::harness::{EngineProxy, GUEST, Output, Registry, TINY, TestServer, docker};
 
 /// From the client's start to its end: the handshake and the engine's answer, on a busy machine, and no time-out.
-const AT_ONCE: Duration = Duration::from_secs(10);
+const AT_ONCE: Duration = Duration::from_secs(4);
 
 /// A launch that failed: one line with the reason and an id that the log knows, status 255, nothing left.
 async fn assert_told(server: &TestServer, output: &Output, reason: &str) {
