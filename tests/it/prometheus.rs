@@ -1,7 +1,6 @@
 //! Prometheus itself, with the configuration and the rules that are given away: what it makes of a server's numbers, and
 //! whether the dashboard has something to show.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -110,13 +109,10 @@ async fn the_dashboard_has_data_and_the_alerts_are_understood() {
     let dashboard: Value = serde_json::from_str(&top_level("docs/grafana.json")).unwrap();
     let mut queries = Vec::new();
     expressions(&dashboard, &mut queries);
-    let mut empty: BTreeSet<_> = queries.iter().map(String::as_str).collect();
-    assert!(OFTEN_EMPTY.iter().all(|query| empty.contains(query)), "{empty:#?}");
+    assert!(OFTEN_EMPTY.iter().all(|query| queries.iter().any(|other| other == query)), "{queries:#?}");
     for query in queries.iter().filter(|query| !OFTEN_EMPTY.contains(&query.as_str())) {
         prometheus.wait_until(&asked(query), |values| !values.is_empty()).await;
-        empty.remove(query.as_str());
     }
-    assert_eq!(empty, BTreeSet::from(OFTEN_EMPTY));
     for shown in ["logins_total", "sessions_ended_total", "container_removals_total"] {
         let rate = format!("sum(rate(coracle_{shown}[5m]))");
         prometheus.wait_until(&rate, |rate| rate.iter().any(|rate| *rate > 0.0)).await;

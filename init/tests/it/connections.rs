@@ -88,8 +88,8 @@ fn a_server_that_is_away_is_looked_for_less_and_less_often() {
 
     let least = [200, 400, 800, 1000, 1000].map(Duration::from_millis);
     assert!(pauses.iter().zip(least).all(|(pause, least)| *pause >= least), "{pauses:?}");
-    // What came before a welcome counts no more.
-    assert!(pauses[0] < pauses[3], "{pauses:?}");
+    // What came before a welcome counts no more: it would have been a second.
+    assert!(pauses[0] < Duration::from_secs(1), "{pauses:?}");
 }
 
 #[test]

@@ -55,7 +55,7 @@ fn a_child_that_keeps_the_output_open_does_not_hold_it() {
 #[test]
 fn a_child_that_goes_on_writing_is_heard_for_a_while() {
     let mut pair = Pair::start();
-    pair.run(1, shell("(sleep 0.2; echo one; sleep 0.2; echo two; exec sleep 100) & echo $! >&2"));
+    pair.run(1, shell("(sleep 0.5; echo one; sleep 0.5; echo two; exec sleep 100) & echo $! >&2"));
 
     let heard = pair.until(1, has_told_all);
 

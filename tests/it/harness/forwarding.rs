@@ -21,7 +21,7 @@ const INSIDE: &str = include_str!("../clients/inside.pl");
 const PATIENCE: Duration = Duration::from_mins(3);
 
 /// A refusal that takes longer is a time-out of somebody's.
-const SOON: Duration = Duration::from_secs(40);
+const SOON: Duration = Duration::from_secs(25);
 
 /// Says `words` and that there is no more, and gives all that comes back.
 async fn exchange(peer: impl AsyncRead + AsyncWrite, words: &[u8]) -> Vec<u8> {

@@ -1,6 +1,7 @@
 //! Ports for those who have to be told one.
 
-use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::ops::Range;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -15,9 +16,12 @@ pub(crate) fn free_port() -> u16 {
     let next = NEXT.get_or_init(|| AtomicU16::new(rand::random()));
     let free = (0..PORTS.len()).find_map(|_| {
         let port = PORTS.start + next.fetch_add(1, Ordering::Relaxed) % (PORTS.end - PORTS.start);
-        let is_free = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok()
-            && TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).is_ok();
-        is_free.then_some(port)
+        let anywhere = [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()];
+        // A machine without IPv6 has nobody there.
+        let is_taken = |address| {
+            TcpListener::bind((address, port)).is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
+        };
+        (!anywhere.into_iter().any(is_taken)).then_some(port)
     });
     free.expect("a free port")
 }
