@@ -30,6 +30,8 @@ fi
 if [ -f "$pid" ] && kill -0 "$(cat "$pid")" 2>/dev/null; then
   echo "Found running server..."
 else
+  # Nobody shall read in it where an earlier one listened.
+  rm -f "$log"
   "$folder/bin/code-server" --start-server --host=127.0.0.1 --accept-server-license-terms \
     --enable-remote-auto-shutdown --port=0 >"$log" 2>&1 </dev/null &
   echo $! >"$pid"
@@ -37,7 +39,7 @@ else
 fi
 port=
 for _ in $(seq 200); do
-  port=$(sed -n 's/^Extension host agent listening on //p' "$log")
+  port=$(sed -n 's/^Extension host agent listening on //p' "$log" 2>/dev/null)
   [ -z "$port" ] || break
   echo "Waiting for server log..."
   sleep 0.05

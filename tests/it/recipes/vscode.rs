@@ -113,6 +113,16 @@ async fn an_editor_installs_its_server_and_comes_back_to_it(target: &Target) {
     }
     // The network is gone: nobody says goodbye.
     first.ssh.kill();
+    if !target.is_oracle {
+        // Until its programs are hung up the server is there, and a window that comes back in that moment finds it.
+        poll_until("the first window's programs are gone", Duration::from_secs(20), async || {
+            let log = target.log.lines();
+            log.iter()
+                .any(|line| line.contains("session ended") && line.contains("closed the channel"))
+                .then_some(())
+        })
+        .await;
+    }
     let mut second = Window::open(&desk).await;
     second.settle().await;
     second.work().await;
