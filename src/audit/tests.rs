@@ -46,7 +46,7 @@ async fn past_the_bounds_nobody_comes_in_and_what_is_lost_is_confessed_in_its_pl
     let service = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", service.local_addr().unwrap()).parse().unwrap();
     let config = Config {
-        http: HttpConfig { url, timeout: Timeout::from_seconds(1), ..HttpConfig::default() },
+        http: HttpConfig { url, timeout: Timeout::from_seconds(30), ..HttpConfig::default() },
         spool: SpoolConfig {
             dir: Some(folder.path().join("spool")),
             max_bytes: ByteSize::from_bytes(SPOOL_BYTES),

@@ -83,15 +83,20 @@ impl Service {
         let deadline = Instant::now() + self.timeout;
         let mut pause = PAUSE_MIN;
         let mut tries = 0;
+        let mut before: Option<String> = None;
         loop {
             tries += 1;
             let patience = self.timeout / TRIES_MIN;
-            let until = deadline.min(Instant::now() + patience);
+            let whole = Instant::now() + patience;
+            let until = deadline.min(whole);
             let reason = match timeout_at(until, self.try_once(body.clone(), bytes_max)).await {
                 Ok(Ok(reply)) => return Ok(reply),
                 Ok(Err(Failure::Lasts(reason))) => return Err(self.bad_answer(reason)),
                 Ok(Err(Failure::MayPass(reason))) => reason,
-                Err(_) => format!("a try was not answered within {}", humantime::format_duration(patience)),
+                // Cut short by the end of all: what the one before it met says more.
+                Err(_) => before.take().filter(|_| until < whole).unwrap_or_else(|| {
+                    format!("a try was not answered within {}", humantime::format_duration(patience))
+                }),
             };
             // Logins that were held up together must not come back together.
             let jittered = pause.mul_f64(rand::rng().random_range(0.5..=1.0));
@@ -105,6 +110,7 @@ impl Service {
                 "the hook is asked again"
             );
             pause = (pause * 2).min(PAUSE_MAX);
+            before = Some(reason);
             sleep(jittered).await;
         }
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tracing_subscriber::fmt::MakeWriter;
 
 use self::server::{Act, Authority, Server};
@@ -147,6 +147,15 @@ async fn a_try_that_hangs_leaves_time_for_another() {
 }
 
 #[tokio::test]
+async fn a_last_try_that_had_no_time_does_not_hide_why_the_one_before_it_failed() {
+    let server = Server::start([Act::Silence, Act::status(502), Act::Silence]).await;
+
+    let error = error(ask(&server, "4s").await);
+
+    assert!(error.contains("3 tries, the last time: HTTP 502"), "{error}");
+}
+
+#[tokio::test]
 async fn what_never_answers_is_given_up_within_the_time_out_and_nobody_comes_in() {
     for (act, words) in [
         (Act::Silence, "not answered within 500ms"),
@@ -169,7 +178,10 @@ async fn what_never_answers_is_given_up_within_the_time_out_and_nobody_comes_in(
 
 #[tokio::test]
 async fn a_service_that_is_not_there_is_said_to_be_so() {
-    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    // Taken, and nobody listens: no other test is given it.
+    let taken = TcpSocket::new_v4().unwrap();
+    taken.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let nobody = taken.local_addr().unwrap();
 
     let error = error(ask_with(&config(&format!("http://{nobody}"), SHORT)).await);
 

@@ -90,7 +90,7 @@ async fn whoever_comes_later_finds_nobody_there() {
     let _init = within(5, "the init", meeting).await.unwrap().unwrap();
 
     let mut late = std::os::unix::net::UnixStream::connect(&socket);
-    for _ in 0..100 {
+    for _ in 0..500 {
         if late.is_err() {
             return;
         }

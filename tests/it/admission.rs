@@ -254,7 +254,7 @@ async fn a_header_from_elsewhere_is_no_ssh_and_a_proxy_without_one_no_proxy() {
     let server = TestServer::builder()
         .image(TINY)
         .ssh("proxyProtocol: {trusted: [127.0.0.2]}")
-        .ssh("loginGraceTime: 3s")
+        .ssh("loginGraceTime: 10s")
         .start()
         .await;
     server.ssh(&["true"]).output().await.assert_success();

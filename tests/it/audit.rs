@@ -57,7 +57,7 @@ async fn with_file() -> TestServer {
 
 /// One that sends to a collector.
 async fn with_collector(collector: &Collector) -> TestServer {
-    let section = format!("audit: {{http: {{url: {:?}, timeout: 1s}}}}", collector.url());
+    let section = format!("audit: {{http: {{url: {:?}, timeout: 4s}}}}", collector.url());
     TestServer::builder().section(&section).start().await
 }
 

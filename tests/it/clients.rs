@@ -131,7 +131,8 @@ impl Putty {
 async fn fingerprint(target: &Target) -> String {
     let port = target.address.port().to_string();
     let host = target.address.ip().to_string();
-    let scan = target.program("ssh-keyscan").then(["-t", "ed25519", "-p", &port, &host]).output().await;
+    let scan =
+        target.program("ssh-keyscan").then(["-T", "60", "-t", "ed25519", "-p", &port, &host]).output().await;
     let list = target
         .program("ssh-keygen")
         .then(["-lf", "-"])

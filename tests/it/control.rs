@@ -190,12 +190,16 @@ async fn a_drain_lets_sessions_end_and_whoever_waits_hears_of_the_end() {
         (server.ps().await["server"]["draining"] == true).then_some(())
     })
     .await;
+    // At once: a port that is free is another test's before long.
+    poll_until("it listens no more", PATIENCE, async || {
+        TcpStream::connect(server.address).await.is_err().then_some(())
+    })
+    .await;
     let again = server.operator(&["drain"]).output().await;
     again.assert_success().assert_stdout("draining: 1 connection is left\n");
     let impatient = server.operator(&["drain", "--wait", "--timeout", "1s"]).output().await;
     impatient.assert_code(1);
     assert!(impatient.stderr().contains("still draining: 1 connection is left"), "{}", impatient.report());
-    assert!(TcpStream::connect(server.address).await.is_err(), "still listening");
     client.end().await.assert_code(7);
 
     drain.end().await.assert_success().assert_stdout("draining: 1 connection is left\nended\n");
@@ -241,7 +245,10 @@ async fn other_users_of_the_machine_are_refused_with_a_reason() {
     let refused = as_nobody().await;
 
     assert!(refused.stdout().contains("this socket is for root"), "{}", refused.report());
-    assert!(server.log.text().contains("refused at the control socket"));
+    poll_until("the refusal in the log", PATIENCE, async || {
+        server.log.text().contains("refused at the control socket").then_some(())
+    })
+    .await;
     server.stop().await;
 }
 

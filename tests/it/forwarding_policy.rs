@@ -72,9 +72,10 @@ on_both!(forwarding
     a_key_permits_what_its_options_say,
     |target| {
         let agent = Agent::start(target, "of-the-agent").await;
-        let ports = Ports::find();
         let key = std::fs::read_to_string(target.path("client.pub")).unwrap();
         for (options, expected) in KEYS {
+            // sshd may still hold the last client's port when the next one asks.
+            let ports = Ports::find();
             let options = options.replace("OPEN", &ports.dialled.to_string()).replace("LISTEN", &ports.listened.to_string());
             std::fs::write(target.path("authorized_keys"), format!("{options}{key}")).unwrap();
 
@@ -86,7 +87,6 @@ on_both!(forwarding
 async fn a_certificate_permits_what_its_extensions_say(target: &Target) {
     keygen(&target.path("ca"));
     let agent = Agent::start(target, "of-the-agent").await;
-    let ports = Ports::find();
     for (name, options, expected) in [
         ("all", &["-n", "root"] as &[&str], "LRAX"),
         ("none", &["-n", "root", "-O", "clear", "-O", "permit-pty"], ""),
@@ -94,6 +94,8 @@ async fn a_certificate_permits_what_its_extensions_say(target: &Target) {
         ("rest", &["-n", "root", "-O", "no-port-forwarding"], "AX"),
     ] {
         let key = certify(target, name, "ca", options);
+        // sshd may still hold the last client's port when the next one asks.
+        let ports = Ports::find();
 
         let granted = ask(ssh_with(target, "root", &key, &[]), &agent, &ports).await;
 

@@ -7,7 +7,7 @@ use crate::harness::{
 };
 
 const LENGTH: usize = 3_000_000;
-const SOON: Duration = Duration::from_secs(8);
+const SOON: Duration = Duration::from_mins(1);
 
 /// Whatever is said to it inside comes back from the client's side.
 async fn assert_leads_back(master: &Master<'_>, to: &str) {

@@ -132,7 +132,7 @@ async fn a_display_and_its_cookie_go_with_their_connection() {
 
     let connects = format!("DISPLAY={name} XAUTHORITY={file} {} < /dev/null 2>&1", x_client("right"));
     let left = format!("test -e {file}; echo $?; {connects} | grep -c connected");
-    poll_until("its end", Duration::from_secs(8), async || {
+    poll_until("its end", Duration::from_mins(1), async || {
         (server.ssh(&[&left]).output().await.stdout() == "1\n0\n").then_some(())
     })
     .await;

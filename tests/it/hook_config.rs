@@ -64,11 +64,12 @@ async fn what_the_hook_says_lies_over_the_configuration() {
 async fn limits_that_the_hook_sets_hold() {
     let service = gives(json!({"limits": {"maxContainersPerUser": 1, "idleTimeout": 0}})).await;
     let server = serve(&service, "limits: {idleTimeout: 1s}", &[]).await;
-    // Longer in silence than the limit that the hook takes away.
-    let mut running = server.ssh_to("alice", &["echo in; sleep 2; echo end"]).spawn();
+    let mut running = server.ssh_to("alice", &["echo in; read line; echo end"]).spawn();
     running.wait_for("in\n").await;
 
     let second = run(&server, "true").await;
+    // Longer in silence than the limit that the hook takes away.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     let first = running.end().await;
 
     second.assert_told("you have 1 containers already");

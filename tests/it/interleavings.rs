@@ -200,15 +200,16 @@ impl Case {
 
     /// A client whose program's output flows, and whatever else it does.
     async fn stream(&self) -> Running {
-        let script = "echo started; sleep 1; echo more; sleep 3;";
+        let script = "sleep 1; echo more; sleep 3;";
         if self.habit == Habit::Nothing {
-            let mut client = self.server.ssh(&[&format!("{script} exit 7")]).spawn();
+            let mut client = self.server.ssh(&[&format!("echo started; {script} exit 7")]).spawn();
             client.wait_for("started").await;
             return client;
         }
         let (by_local, by_remote) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
         let here = free_port();
-        let command = format!("{BUSY} {script} {NO_MORE}; exit 7");
+        // It goes on when there is data, however long that takes.
+        let command = format!("{BUSY} echo started; read enough; {script} {NO_MORE}; exit 7");
         let mut client = self.forwarding(here, &by_remote, &command).await.spawn();
         client.wait_for("started").await;
         let mut counting: Option<JoinHandle<()>> = None;
@@ -223,6 +224,7 @@ impl Case {
             [&by_local, &by_remote].iter().all(|count| count.load(Relaxed) > ENOUGH).then_some(())
         })
         .await;
+        client.write(b"\n").await;
         client
     }
 
@@ -260,19 +262,20 @@ impl Case {
         let what = format!("the client's end: {:?} at {:?} with {:?}\n", self.event, self.moment, self.habit);
         poll_until(&what, DEADLINE, async || client.has_ended().then_some(())).await;
         let output = client.end().await;
-        // A client that still waits for a listener has no session yet in which it could be told.
-        let has_session = self.habit == Habit::Nothing || !self.server.log.text().contains("forward failed");
-        let unheard = self.event == Event::ServerDrains && !has_session && output.stderr().is_empty();
-        if self.event != Event::ClientLeaves && !unheard {
-            self.assert_told_or_ended(&output);
-        }
         self.engine.mend();
         if self.event == Event::EngineGoesAway {
             self.engine.come_back();
         }
         if self.event == Event::ServerDrains {
             self.server.assert_ends_within(DEADLINE).await;
-        } else {
+        }
+        // A client that still waits for a listener has no session yet in which it could be told.
+        let has_session = self.habit == Habit::Nothing || !self.server.log.text().contains("forward failed");
+        let unheard = self.event == Event::ServerDrains && !has_session && output.stderr().is_empty();
+        if self.event != Event::ClientLeaves && !unheard {
+            self.assert_told_or_ended(&output);
+        }
+        if self.event != Event::ServerDrains {
             self.server.assert_all_gone_within(DEADLINE).await;
             // Two seconds for a container can be short on a busy machine.
             poll_until(&format!("a login that works, after {what}"), DEADLINE, async || {

@@ -71,7 +71,7 @@ async fn every_channel_of_the_connection_is_told() {
 #[tokio::test]
 async fn a_program_that_runs_out_of_memory_is_told_so() {
     let memory = "host: {memory: 16777216, memorySwap: 16777216}";
-    let server = TestServer::builder().image(TINY).docker_config(memory).start().await;
+    let server = TestServer::builder().image(TINY).docker_config(memory).alone().start().await;
 
     let output = server.ssh(&["exec tail /dev/zero"]).output().await;
 
@@ -109,5 +109,5 @@ async fn a_paused_container_does_not_hang_the_servers_end() {
 
     drop((refused, client));
     drop(master);
-    server.assert_ends_within(Duration::from_secs(10)).await;
+    server.assert_ends_within(Duration::from_secs(25)).await;
 }

@@ -60,7 +60,7 @@ async fn an_odd_name_is_data_everywhere() {
         let labels: serde_json::Value = serde_json::from_str(&user).unwrap();
         assert_eq!(labels["coracle.username"], name);
         running.end().await.assert_success();
-        server.assert_all_gone_within(Duration::from_secs(5)).await;
+        server.assert_all_gone_within(Duration::from_mins(1)).await;
     }
     server.stop().await;
 }

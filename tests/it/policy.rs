@@ -281,7 +281,7 @@ on_both_with!(
         assert!(third.stderr().contains("Session open refused by peer"), "{}", third.report());
 
         live.pop().unwrap().end().await.assert_success();
-        poll_until("a place", Duration::from_secs(5), async || (another().await.code() == 0).then_some(())).await;
+        poll_until("a place", Duration::from_secs(20), async || (another().await.code() == 0).then_some(())).await;
         live.pop().unwrap().end().await.assert_success();
         master.close().await;
     }

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::harness::{GUEST, HookService, TINY, TestServer, docker, poll_until, try_docker};
 
 /// How long containers may be on their way in or out.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_mins(1);
 
 /// What the server does about an updated image, it does within this time.
 const LOOK: Duration = Duration::from_secs(50);
@@ -152,6 +152,7 @@ async fn there_are_never_more_than_wait_and_are_in_use() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 
+    filled(&server, 2).await;
     assert_eq!(server.containers().await.len(), 4);
     first.end().await.assert_success();
     second.end().await.assert_success();
@@ -171,10 +172,8 @@ async fn what_waited_before_a_crash_is_reaped_at_the_next_start() {
     let after = filled(&server, 3).await;
     assert!(before.is_disjoint(&after));
     // Neither of the two waits for the other.
-    poll_until("the leftovers' end", Duration::from_secs(15), async || {
-        (server.containers().await.len() == 3).then_some(())
-    })
-    .await;
+    poll_until("the leftovers' end", SOON, async || (server.containers().await.len() == 3).then_some(()))
+        .await;
     end(server).await;
 }
 

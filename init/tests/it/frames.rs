@@ -186,10 +186,11 @@ fn keys_interrupt_what_runs_on_a_terminal() {
 #[test]
 fn what_is_released_is_closed_and_heard_of_no_more() {
     let mut pair = Pair::start();
-    pair.run(1, shell("sleep 100 & echo hi"));
-    pair.until(1, |heard| heard.exit.is_some() && !heard.stdout.is_empty());
     pair.run(2, on_terminal(shell("echo ready; sleep 100"), &[]));
     pair.until(2, |heard| heard.stdout() == "ready\r\n");
+    // Last: its output is over a second after its end.
+    pair.run(1, shell("sleep 100 & echo hi"));
+    pair.until(1, |heard| heard.exit.is_some() && !heard.stdout.is_empty());
 
     pair.say(&ToInit::Release { process: 1 });
     pair.say(&ToInit::Release { process: 2 });

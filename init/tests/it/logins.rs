@@ -1,7 +1,7 @@
 //! What a program finds around it, and what becomes of one that cannot be run.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
 
 use coracle_init::{Exit, FromInit, Start};
 use rustix::process::getuid;
@@ -9,13 +9,18 @@ use rustix::process::getuid;
 use crate::peer::{args, shell};
 use crate::server::Init;
 
+/// By another process: a file that we had open for writing might be found busy.
+fn write_script(path: &Path, text: &str) {
+    let write = "printf %s \"$1\" >\"$0\" && chmod 755 \"$0\"";
+    assert!(Command::new("sh").args(["-c", write]).arg(path).arg(text).status().unwrap().success());
+}
+
 #[test]
 fn what_cannot_be_run_is_told_by_its_status_and_on_standard_error() {
     let init = Init::start();
     let mut peer = init.serve();
     let script = init.folder.path().join("orphaned");
-    fs::write(&script, "#!/nowhere/sh\n").unwrap();
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&script, "#!/nowhere/sh\n");
     let script = script.to_str().unwrap();
 
     for (process, (name, status, why)) in [
@@ -40,8 +45,7 @@ fn a_script_that_names_no_shell_is_run_by_one() {
     let init = Init::start();
     let mut peer = init.serve();
     let script = init.folder.path().join("script");
-    fs::write(&script, "echo \"$1\" $#; exit 7\n").unwrap();
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&script, "echo \"$1\" $#; exit 7\n");
 
     let (exit, stdout, _) = peer.run(1, args(&[script.to_str().unwrap(), "a  b", "c"]));
 

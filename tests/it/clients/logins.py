@@ -140,14 +140,20 @@ def rsa_line(bits):
 
 
 def rsa(bits):
-    """Offers it, then claims it with a signature that is none; and the milliseconds for that."""
+    """Offers it, then claims it with a signature that is none; and the milliseconds for that, the least of three."""
     blob = rsa_of(int(bits))
-    connection = Connection(host, port)
-    print(connection.offer(user, "rsa-sha2-512", blob))
     fake = message(0, "rsa-sha2-512", os.urandom(int(bits) // 8)).asbytes()[1:]
-    begun = time.perf_counter()
-    print(connection.sign(user, "rsa-sha2-512", blob, lambda _: fake))
-    print((time.perf_counter() - begun) * 1000)
+    answers, times = set(), []
+    for _ in range(3):
+        connection = Connection(host, port)
+        offered = connection.offer(user, "rsa-sha2-512", blob)
+        begun = time.perf_counter()
+        claimed = connection.sign(user, "rsa-sha2-512", blob, lambda _: fake)
+        times.append((time.perf_counter() - begun) * 1000)
+        answers.add((offered, claimed))
+        connection.transport.close()
+    [(offered, claimed)] = answers
+    print(offered, claimed, min(times), sep="\n")
 
 
 SK = "sk-ssh-ed25519@openssh.com"

@@ -49,9 +49,9 @@ async def main():
             channel.send_close()
         channel = await raw.open_session(connection)
         channel.request("pty-req", *PTY)
-        channel.request("exec", raw.string(b"trap '' USR1; echo trapped; sleep 10"))
+        channel.request("exec", raw.string(b"trap '' USR1; echo trapped; sleep 100"))
         # A signal that comes before the trap ends the program, and a channel that has ended answers nothing.
-        await channel.wait(lambda: b"trapped" in channel.output, 5)
+        await channel.wait(lambda: b"trapped" in channel.output, 20)
         for name, arguments in RUNNING.items():
             await count(channel, name, lambda: channel.request(name, *arguments))
         channel.send_close()

@@ -139,11 +139,19 @@ pub(crate) fn resident_bytes(pid: u32) -> usize {
     line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
 }
 
-/// Writes a program that its owner may run.
+/// Writes a program that its owner may run. By another process: what another thread starts meanwhile would hold a file that is
+/// open here until it has become its own program, and nobody could run it until then (ETXTBSY).
 fn write_program(path: &Path, text: &str) {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::write(path, text).expect("a writable folder");
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).expect("a file of ours");
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+    let mut writer = Command::new("sh")
+        .args(["-c", "cat >\"$0\" && chmod 700 \"$0\""])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("a shell");
+    writer.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("a shell that reads");
+    assert!(writer.wait().expect("a child of ours").success(), "{} can be written", path.display());
 }
 
 fn read(path: &Path) -> String {

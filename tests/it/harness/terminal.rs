@@ -10,8 +10,8 @@ use super::poll_until;
 
 const CONFIG: &str = "set -g status off\nset -g default-terminal xterm-256color\nset -g escape-time 0\n\
                       set -g remain-on-exit on\nset -g history-limit 10000\n";
-/// For any text to show up on the screen.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// For any text to show up on the screen; the first has to wait for a container.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// One client in one terminal.
 #[derive(Debug)]

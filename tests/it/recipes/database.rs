@@ -122,7 +122,9 @@ async fn a_client_here_talks_to_a_database_at_the_oracle() {
     let sshd = Sshd::start_at_workbench(&["--add-host", "db:127.0.0.1"]).await;
     // The oracle is on the host's own network, where 6379 may be somebody else's.
     let port = free_port();
-    let database = format!("redis-server --bind 127.0.0.1 --port {port} --save '' --daemonize yes");
+    let database = format!(
+        "redis-server --bind 127.0.0.1 --port {port} --save '' --daemonize yes; until redis-cli -p {port} ping; do sleep 0.1; done"
+    );
     sshd.ssh(&[&database]).output().await.assert_success();
 
     a_client_here_talks_to_it(&sshd, &format!("db:{port}")).await;

@@ -13,6 +13,11 @@ async fn a_class_keeps_its_work_and_an_exam_begins_afresh() {
 
     let lesson = desk.run(&recipe.commands("alice")).output().await;
     let exam = desk.run(&recipe.commands("carol")).output().await;
+    // Those on their way out count, too.
+    poll_until("the exam's machines are gone", Duration::from_mins(1), async || {
+        (server.containers().await.len() <= 2).then_some(())
+    })
+    .await;
     let teacher = desk.run(&recipe.commands("teacher")).output().await;
     let of_others = desk.run("ssh bob@coracle ls").output().await;
     let outward = desk.run("ssh carol@coracle 'cut -d: -f1 /proc/net/dev | tail -n +3'").output().await;
