@@ -85,9 +85,11 @@ enum Habit {
 }
 
 /// What runs inside for [`Habit::Forwards`]: by `-L` and `-R` comes all that somebody reads.
-const BUSY: &str = "nc -ll -p 7001 -e yes 2>/dev/null & yes | nc 127.0.0.1 7002 >/dev/null 2>&1 &";
-/// Connections of forwards outlive the program, and hold up its client.
-const NO_MORE: &str = "killall nc yes 2>/dev/null";
+const BUSY: &str =
+    "nc -ll -p 7001 -e yes 2>/dev/null & listener=$!; yes | nc 127.0.0.1 7002 >/dev/null 2>&1 & talker=$!;";
+/// Connections of forwards outlive the program, and hold up its client. By their numbers first: just started, they may not have
+/// their names yet.
+const NO_MORE: &str = "kill $listener $talker 2>/dev/null; killall nc yes 2>/dev/null";
 /// Comes by either before anything happens.
 const ENOUGH: usize = 1_000_000;
 
