@@ -89,8 +89,8 @@ pub(crate) async fn a_program_that_has_ended_takes_any_signal(bench: Arc<Bench>)
 /// A daemon inherits the mark, and leads a session of its own.
 pub(crate) async fn a_daemon_left_behind_is_not_the_program(bench: Arc<Bench>) {
     let container = bench.launch().await;
-    let command = "setsid sh -c 'trap \"echo wrong\" USR1; echo daemon; while :; do sleep 0.02; done' & \
-                   trap 'echo right; exit 3' USR1; while :; do sleep 0.02; done";
+    let command = "trap 'echo right; exit 3' USR1; \
+                   setsid sh -c 'trap \"echo wrong\" USR1; echo daemon; while :; do sleep 0.02; done' & while :; do sleep 0.02; done";
     let mut running = Running::start(&container, &shell(command)).await;
     running.expect("daemon").await;
 

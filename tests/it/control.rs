@@ -147,7 +147,8 @@ async fn containers_of_sessions_are_gone_with_a_killed_connection() {
 #[tokio::test]
 async fn a_persistent_container_stays_when_its_connection_is_killed() {
     let server = TestServer::builder().image(TINY).docker_config("mode: persistent").start().await;
-    let client = session(&server, "touch /kept; sleep 600").await;
+    let mut client = server.ssh(&["touch /kept; echo started; sleep 600"]).spawn();
+    client.wait_for("started").await;
     let container = server.the_container().await;
     let connection = server.connections_when(1).await.remove(0);
 

@@ -142,18 +142,21 @@ async fn git_goes_on_with_the_clients_key(target: &Target) {
     sshd.wait_for("ready").await;
     let script = format!(
         "cd $(mktemp -d) && export GIT_SSH_COMMAND='ssh -o StrictHostKeyChecking=no -o LogLevel=ERROR -p {port}' && \
-         i=0; until git ls-remote -q root@127.0.0.1:/tmp/there.git; do i=$((i+1)); test $i -lt 50 || exit 9; sleep 0.1; done; \
+         i=0; until git ls-remote -q root@127.0.0.1:/tmp/there.git; do i=$((i+1)); test $i -lt 200 || exit 9; sleep 0.1; done; \
          git clone -q root@127.0.0.1:/tmp/there.git work 2>/dev/null && cd work && git checkout -q -b main && echo words > file && \
          git add file && git -c user.name=x -c user.email=x@y commit -qm one && git push -q origin main && \
          git clone -q root@127.0.0.1:/tmp/there.git ../again && cat ../again/file"
     );
 
-    let alone = master
-        .ssh(&[&format!("ssh -o BatchMode=yes -o StrictHostKeyChecking=no -p {port} root@127.0.0.1 true")]);
+    let alone = master.ssh(&[&format!(
+        "until bash -c ': < /dev/tcp/127.0.0.1/{port}' 2>/dev/null; do sleep 0.1; done; \
+         ssh -o BatchMode=yes -o StrictHostKeyChecking=no -p {port} root@127.0.0.1 true"
+    )]);
     let alone = alone.output().await;
     let output = agent.with(master.ssh(&[&script])).timeout(Duration::from_mins(1)).output().await;
 
     alone.assert_code(255);
+    assert!(alone.stderr().contains("Permission denied"), "{}", alone.report());
     output.assert_success().assert_stdout("words\n");
     target.seen("git", "with the client's agent");
     drop(sshd);

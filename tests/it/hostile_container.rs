@@ -113,7 +113,7 @@ async fn whoever_asks_the_first_process_to_end_is_told_that_it_has() {
 async fn programs_that_leave_their_pipes_full_or_open_hold_nobody_up() {
     let server = serve().await;
     let master = server.master(&[]).await;
-    let mut deaf = master.ssh(&["echo started; sleep 600"]).stdin(vec![0; 8 << 20]).spawn();
+    let mut deaf = master.ssh(&["echo started; sleep 600"]).piped("head -c 8388608 /dev/zero | {}").spawn();
     deaf.wait_for("started").await;
 
     let begun = Instant::now();
@@ -202,7 +202,7 @@ async fn strangers_in_a_container_that_stays_do_not_keep_its_first_process_away(
                      if (connect($s, sockaddr_un(q(/.coracle/socket)))) { push @held, $s; shift @held if @held > 200 } \
                      else { select undef, undef, undef, 0.002 } }";
     let plant = "cat > /tmp/strangers; setsid perl /tmp/strangers < /dev/null > /dev/null 2>&1 & \
-         echo kept > /tmp/file; sleep 0.5; pgrep -f /tmp/strangers > /dev/null && echo planted";
+         echo kept > /tmp/file; until pgrep -f '^perl /tmp/strangers' > /dev/null; do sleep 0.1; done; echo planted";
     let planted = server.ssh(&[plant]).stdin(strangers).output().await;
     planted.assert_success().assert_stdout("planted\n");
 

@@ -117,8 +117,9 @@ fn a_server_that_comes_back_is_shown_its_token_and_old_programs_are_hung_up() {
     assert_eq!(peer.token, [0; 32]);
     let _running = peer.start(1, shell("sleep 100"));
     let pid = peer.expect_started(1);
-    let _stays = peer.start(2, shell("trap '' HUP; sleep 0.5; exit 5"));
+    let mut stays = peer.start(2, shell("trap '' HUP; echo ready; sleep 0.5; exit 5"));
     peer.expect_started(2);
+    stays.expect("ready\n");
     drop(peer);
 
     let mut peer = init.serve();

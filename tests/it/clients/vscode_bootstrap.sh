@@ -38,7 +38,7 @@ else
   echo "Spawned remote server: $!"
 fi
 port=
-for _ in $(seq 200); do
+for _ in $(seq 600); do
   port=$(sed -n 's/^Extension host agent listening on //p' "$log" 2>/dev/null)
   [ -z "$port" ] || break
   echo "Waiting for server log..."

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use super::{Recipe, TestServer, WORKBENCH};
-use crate::harness::{MIB, Sshd, Target, docker, free_port, noise, poll_until, sha256};
+use crate::harness::{MIB, Sshd, Target, docker, free_port, noise, poll_until, sha256, try_docker};
 
 /// A network of the engine's with a database on it, by the name `db`.
 pub(super) struct Network {
@@ -20,6 +20,11 @@ impl Network {
         network
             .run("db", &["redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--save", ""])
             .await;
+        let db = format!("{}-db", network.name);
+        poll_until("the database", Duration::from_secs(30), async || {
+            try_docker(&["exec", &db, "redis-cli", "ping"]).await.ok().filter(|said| said.trim() == "PONG")
+        })
+        .await;
         network
     }
 
