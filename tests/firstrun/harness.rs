@@ -68,15 +68,8 @@ impl Home {
         let known = self.path("known_hosts");
         if !known.exists() {
             let scanned = Command::new("ssh-keyscan")
-                .args([
-                    "-T",
-                    "30",
-                    "-p",
-                    &address.port().to_string(),
-                    "-t",
-                    "ed25519",
-                    &address.ip().to_string(),
-                ])
+                .args(["-T", "30", "-t", "ed25519", "-p", &address.port().to_string()])
+                .arg(address.ip().to_string())
                 .output()
                 .unwrap();
             std::fs::write(&known, &scanned.stdout).unwrap();

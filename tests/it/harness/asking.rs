@@ -23,8 +23,7 @@ impl Target {
     pub(crate) fn ssh_answering(&self, user: &str, branches: &str, arguments: &[&str]) -> Client {
         let (program, asked) = (self.path("answers"), self.path("asked").display().to_string());
         let script = format!("#!/bin/sh\nprintf '%s\\n' \"$1\" >>'{asked}'\ncase $1 in {branches};; esac\n");
-        std::fs::write(&program, script).unwrap();
-        std::fs::set_permissions(&program, Permissions::from_mode(0o700)).unwrap();
+        super::write_program(&program, &script);
         let host = self.address.ip().to_string();
         // Of two values ssh takes the first.
         self.program("ssh")

@@ -120,6 +120,15 @@ pub(crate) async fn poll_until<T>(
     }
 }
 
+/// Measures up to three times, until it once was less than `bound`: a machine that is busy just then is not what is looked at.
+pub(crate) async fn assert_once_within(bound: Duration, mut measure: impl AsyncFnMut() -> Duration) {
+    let mut took = Vec::new();
+    while took.len() < 3 && took.iter().all(|one| *one >= bound) {
+        took.push(measure().await);
+    }
+    assert!(took.iter().any(|one| *one < bound), "{took:?}, and less than {bound:?} was due");
+}
+
 /// The size by default, or the real one under `CORACLE_TEST_FULL=1`.
 pub(crate) fn scaled<T>(default: T, full: T) -> T {
     if std::env::var_os("CORACLE_TEST_FULL").is_some_and(|value| value == "1") { full } else { default }

@@ -91,6 +91,12 @@ impl TestServer {
         }
     }
 
+    /// All of them go, however busy the engine is, and each by whoever had it: the reaper finds nothing.
+    pub(crate) async fn assert_all_given_back(&self) {
+        self.assert_all_gone_within(REMOVAL).await;
+        assert!(!self.log.text().contains(r#""message":"reaped""#), "{}", self.log.text());
+    }
+
     /// SIGHUP, until the log says `outcome` once more.
     pub(crate) async fn reload(&self, outcome: &str) {
         let said = || self.log.text().matches(outcome).count();

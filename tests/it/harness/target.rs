@@ -104,13 +104,9 @@ impl Target {
 
     /// `ssh` as another user with a password, which is tried once.
     pub(crate) fn ssh_with_password(&self, user: &str, password: &str, arguments: &[&str]) -> Client {
-        use std::os::unix::fs::PermissionsExt as _;
         let askpass = self.path("askpass");
         if !askpass.exists() {
-            std::fs::write(&askpass, "#!/bin/sh\nprintf '%s\\n' \"$TEST_PASSWORD\"\n")
-                .expect("a writable folder");
-            let executable = std::fs::Permissions::from_mode(0o700);
-            std::fs::set_permissions(&askpass, executable).expect("a file of ours");
+            super::write_program(&askpass, "#!/bin/sh\nprintf '%s\\n' \"$TEST_PASSWORD\"\n");
         }
         let options = self.ssh_options().into_iter();
         let host = self.address.ip().to_string();
